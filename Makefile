@@ -1,0 +1,55 @@
+# Every target makes what it needs; a fresh machine has only Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCKS := deploy/locks
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint check coverage bench bench-peers lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.venv/serve: pyproject.toml $(LOCKS)/demo.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --require-hashes -r $(LOCKS)/demo.txt
+	$(BIN)/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/serve $(LOCKS)/dev.txt
+	$(BIN)/pip install -q --require-hashes -r $(LOCKS)/dev.txt
+	@touch $@
+
+run: .venv/serve  ## the demo: two stand-in models, the proxy, a live table; Ctrl-C ends it
+	$(BIN)/pointsman demo $(ARGS)
+
+test: .venv/dev  ## everything CI runs: lint, types, all tests but the slow ones
+	@deploy/install-test-programs
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not slow" $(ARGS)
+
+lint: .venv/dev  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: .venv/serve  ## check the example configs as a user's CI would
+	$(BIN)/pointsman check --strict --no-env -c policies/examples/demo.yaml
+
+coverage: .venv/dev  ## the two pure packages must be covered fully by their own tests
+	$(BIN)/coverage run --source policies -m pytest -q tests/policies && $(BIN)/coverage report --fail-under 100
+	$(BIN)/coverage run --source routes -m pytest -q tests/routes && $(BIN)/coverage report --fail-under 100
+
+bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/RESULTS.md
+	@deploy/install-test-programs
+	$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: .venv/dev  ## the same with TensorZero and LiteLLM's proxy where they install
+	$(BIN)/python -m tests.bench --peers $(ARGS)
+
+lock:  ## resolve the lock files again
+	$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv
+	deploy/locks/resolve .venv/lock/bin/uv
+
+clean:  ## forget the environment and the caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage htmlcov

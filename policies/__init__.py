@@ -1,0 +1,1 @@
+"""Decide: facts in, a decision and its trace out. Pure."""

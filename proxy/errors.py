@@ -1,0 +1,137 @@
+"""The error tree, grouped by who is at fault. One seam (`proxy/app.py`) turns these into OpenAI's shape.
+
+PointsmanError
+  CallerError            the request is wrong: 4xx, nothing was sent upstream
+    BadRequest           400 invalid_request_error
+    Unauthorized         401 invalid_api_key
+    NotFound             404 (model_not_found, unknown path)
+    MethodNotAllowed     405
+    TooLarge             413
+    UnsupportedMedia     415
+  Unavailable            503, with retry-after: shutting down, overloaded
+  UpstreamError          every attempt failed: the class of the last one decides status, type and code
+  ConfigError            the file is wrong: never reaches a caller
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+
+class PointsmanError(Exception):
+    """Knows its HTTP status and the four fields of an OpenAI error."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str | None = None
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or type(self).code
+
+    @property
+    def http_status(self) -> int:
+        return self.status
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return []
+
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+
+class CallerError(PointsmanError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class BadRequest(CallerError):
+    code = "invalid_request"
+
+
+class Unauthorized(CallerError):
+    status = 401
+    code = "invalid_api_key"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"www-authenticate", b"Bearer")]
+
+
+class NotFound(CallerError):
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(CallerError):
+    status = 405
+    code = "method_not_allowed"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"allow", self.allow.encode())]
+
+
+class TooLarge(CallerError):
+    status = 413
+    code = "request_too_large"
+
+
+class UnsupportedMedia(CallerError):
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Unavailable(PointsmanError):
+    status = 503
+    type = "server_error"
+    code = "unavailable"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"retry-after", str(self.retry_after).encode())]
+
+
+class UpstreamError(PointsmanError):
+    """Our own tries are spent. Built by `proxy.driver` from the last attempt's failure."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        type: str,  # noqa: A002 -- the field's name in OpenAI's error
+        code: str | None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, param=param, code=code)
+        self._status = status
+        self._type = type
+        self.retry_after = retry_after
+
+    @property
+    def http_status(self) -> int:
+        return self._status
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        found = [(b"x-should-retry", b"false")]
+        if self.retry_after is not None:
+            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+        return found
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "error": {"message": self.message, "type": self._type, "param": self.param, "code": self.code}
+        }
+
+
+class ConfigError(PointsmanError):
+    """The config could not be loaded; `proxy.config.problems` holds the list that is printed."""

@@ -1,0 +1,52 @@
+"""Callers' keys: who a bearer token belongs to. Compared in constant time, kept only as digests."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from proxy.errors import Unauthorized
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The names that labels and facts use; both `none` where no keys are configured."""
+
+    key: str
+    tenant: str
+    policies: frozenset[str] | None = None  # those the key may use; None: all
+
+
+ANYONE = Caller(key="none", tenant="none")
+
+
+def digest(secret: str | bytes) -> bytes:
+    """SHA-256: keys are random, so a slow hash would add nothing but time."""
+    return hashlib.sha256(secret.encode() if isinstance(secret, str) else secret).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    callers: Mapping[bytes, Caller] = field(default_factory=dict)  # by digest; empty: everyone may call
+
+    def caller(self, authorization: bytes | None) -> Caller:
+        """Return who sent this `Authorization` header. Raises `Unauthorized`.
+
+        The token is hashed and the digest looked up: what an attacker can time is the digest's bytes, which
+        tell nothing of the key. `compare_digest` then confirms the whole digest in constant time.
+        """
+        if not self.callers:
+            return ANYONE
+        if not authorization:
+            raise Unauthorized("no API key: send it as `Authorization: Bearer KEY`")
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() != b"bearer" or not token.strip():
+            raise Unauthorized("the Authorization header is not `Bearer KEY`")
+        given = digest(token.strip())
+        for known, caller in self.callers.items():
+            if hmac.compare_digest(known, given):
+                return caller
+        raise Unauthorized("incorrect API key")
+
+    def __repr__(self) -> str:
+        return f"KeyRing({len(self.callers)} keys)"

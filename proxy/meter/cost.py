@@ -1,0 +1,23 @@
+"""Usage times price, exactly: integer pico-dollars (10^-12 US$), by kind."""
+
+from dataclasses import dataclass
+
+PICO = 10**12
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Pico-dollars by kind of token."""
+
+    input: int = 0
+    cached_input: int = 0
+    cache_write: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.input + self.cached_input + self.cache_write + self.output + self.reasoning
+
+
+NO_COST = Cost()

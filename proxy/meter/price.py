@@ -1,0 +1,29 @@
+"""A model's price, compiled: integer pico-dollars per token (US$ per 1M tokens has at most 6 decimals)."""
+
+from dataclasses import dataclass
+
+from proxy.meter.cost import Cost
+from proxy.meter.usage import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Pico-dollars per token by kind."""
+
+    input: int
+    cached_input: int
+    cache_write: int
+    output: int
+    reasoning: int
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Base rates, and dearer ones for prompts above a size (the whole request is billed at the tier it reaches)."""
+
+    id: str  # `config`, or `shipped:DATE`
+    base: Rates
+    tiers: tuple[tuple[int, Rates], ...] = ()  # (prompt tokens above which it applies, rates), rising
+
+    def cost(self, usage: Usage) -> Cost:
+        raise NotImplementedError

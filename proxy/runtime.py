@@ -1,0 +1,89 @@
+"""The snapshot: one compiled config, immutable. A request keeps the one it began with; reload swaps one reference."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from policies.policy import Policy
+from proxy.keys import KeyRing
+from proxy.meter.price import Price
+from proxy.upstreams.base import Target
+from routes.params import Params
+from routes.route import Route
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for one attempt."""
+
+    connect: float = 5.0
+    first_content: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One place where a model can be called."""
+
+    target: Target
+    model: str  # the name sent upstream
+    weight: float  # share in (0, 1]
+    dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    price: Price | None
+    timeouts: Timeouts = Timeouts()
+    cache_ttl: float = 300.0  # seconds a vendor's prompt cache lives, for the baseline's cached share
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A policy with what serving it needs."""
+
+    policy: Policy
+    routes: Mapping[str, Route]  # by name, with the policy's own ones over the shared ones
+    baseline: Route | None
+    variables: frozenset[str]  # every name some reachable prompt knows
+    required: frozenset[str]  # those that some reachable prompt requires
+    forwards: bool = (
+        False  # the `"*"` policy with {model: request}: `Model` and `Route` are looked up by asked name
+    )
+    aliases: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_body: int = 10 * 1024 * 1024  # bytes
+    hold: float = 10.0  # seconds a stream's status is held for the first content event
+    keep_alive_comment: float = 10.0  # seconds between comments after that
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    listen: str = "127.0.0.1:8080"
+    admin: str = "127.0.0.1:8081"
+    admin_key: str | None = None
+    workers: int = 1
+    announce: float = 0.0  # seconds of readiness 503 before the listener closes
+    drain: float = 600.0  # seconds running requests may take after that
+    limits: Limits = Limits()
+    access_log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    hash: str  # of the config's text after expansion, without secrets: 12 hex digits
+    files: tuple[str, ...]  # every file read, to watch: config, includes, prompts, secrets
+    server: Server
+    keys: KeyRing
+    models: Mapping[str, Model]
+    services: Mapping[str, Service]  # by policy name; `"*"` takes the rest
+    needs_litellm: bool = False
+    created: int = 0  # Unix time of the load, for /v1/models
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.hash!r}, policies={sorted(self.services)!r})"

@@ -1,0 +1,116 @@
+"""The upstream seam: one method sends a call, what comes back is read until it ends.
+
+Three implementations: `pool` (our own HTTP/1.1 pool, the default), `httpx_client` (HTTP/2, forward proxies,
+client certificates) and `litellm_client` (vendors that do not speak OpenAI's dialect). All answer OpenAI's bytes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from routes import failure
+
+
+@dataclass(frozen=True, slots=True)
+class TLS:
+    """How a server proves itself, and we to it. Verification is never off."""
+
+    ca: str | None = None  # a CA bundle's path; None: the system's
+    certificate: str | None = None  # client certificate and key: the httpx client only
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server as config names it: where, and the headers it always gets (secrets among them). Never printed."""
+
+    name: str  # the upstream's name in config; the metrics' `endpoint` label
+    base_url: str  # without a trailing slash, e.g. https://api.openai.com/v1
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # authorization or api-key, and static ones from config
+    client: str = "pool"  # `pool`, `httpx` or `litellm`
+    tls: TLS = TLS()
+    proxy: str | None = None  # a forward proxy's URL (httpx client only)
+    http2: bool = False  # httpx client only
+    max_connections: int = 1000
+    keep_alive: float = (
+        50.0  # seconds an idle connection is kept; below what servers keep (OpenAI's peers: 60)
+    )
+    provider: Mapping[str, object] | None = None  # LiteLLM only: provider, api_key, api_base...
+
+    def __repr__(self) -> str:
+        return f"Target({self.name!r}, {self.base_url!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request to a target. Deadlines are `loop.time()` values, seconds."""
+
+    path: bytes  # below the base URL: b"/chat/completions"
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = ()  # the few of the client's that are allow-listed
+    stream: bool = False
+    connect_timeout: float = 5.0  # seconds, for name, TCP and TLS together
+
+
+class Reply(Protocol):
+    """An answer whose head has come. Always `close()` it, in a `finally`: close never waits and never fails."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """Names in lower case; the last of repeated ones."""
+        ...
+
+    async def read(self, deadline: float) -> bytes:
+        """Return all bytes that have come since the last read, waiting for some; b"" when the body is complete.
+
+        Raises `Failed`: `timeout` when nothing came before `deadline`, `bad_answer` when the body broke off.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give the connection back if the body is complete, else drop it, which tells the upstream to stop."""
+        ...
+
+
+class Upstream(Protocol):
+    """Everything the proxy asks of a model server."""
+
+    async def send(self, call: Call, deadline: float) -> Reply:
+        """Send the call and wait for the answer's head until `deadline`. Raises `Failed`.
+
+        Safe to cancel at any await: no connection or slot is lost.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close idle connections, let running ones finish."""
+        ...
+
+
+class Failed(Exception):  # noqa: N818 -- reads as a sentence where it is caught
+    """An attempt failed, in one of the classes of `routes.failure`. The message names no secret."""
+
+    def __init__(
+        self,
+        failure_class: str,
+        message: str,
+        *,
+        phase: str | None = None,
+        status: int | None = None,
+        retry_after: float | None = None,
+        error: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.failure = failure_class
+        self.message = message
+        self.phase = phase  # of a timeout: connect, first_content, idle, total
+        self.status = status  # the upstream's HTTP status, if one came
+        self.retry_after = retry_after  # seconds
+        self.error = error  # the upstream's own `error` object, for classes that keep its four fields
+
+
+def connect_failed(message: str) -> Failed:
+    return Failed(failure.CONNECT, message)
