@@ -106,7 +106,7 @@ class UpstreamError(PointsmanError):
         message: str,
         *,
         status: int,
-        type: str,  # noqa: A002 -- the field's name in OpenAI's error
+        type: str,
         code: str | None,
         param: str | None = None,
         retry_after: float | None = None,
@@ -128,9 +128,7 @@ class UpstreamError(PointsmanError):
         return found
 
     def body(self) -> dict[str, Any]:
-        return {
-            "error": {"message": self.message, "type": self._type, "param": self.param, "code": self.code}
-        }
+        return {"error": {"message": self.message, "type": self._type, "param": self.param, "code": self.code}}
 
 
 class ConfigError(PointsmanError):

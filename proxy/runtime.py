@@ -49,9 +49,7 @@ class Service:
     baseline: Route | None
     variables: frozenset[str]  # every name some reachable prompt knows
     required: frozenset[str]  # those that some reachable prompt requires
-    forwards: bool = (
-        False  # the `"*"` policy with {model: request}: `Model` and `Route` are looked up by asked name
-    )
+    forwards: bool = False  # the `"*"` policy with {model: request}: `Model` and `Route` are looked up by asked name
     aliases: Mapping[str, str] = field(default_factory=dict)
 
 

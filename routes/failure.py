@@ -28,6 +28,4 @@ CLASSES: Final = (
 )
 
 # What a fallback without `if` answers to: failures that another model may not share.
-DEFAULT_FALLBACK: Final = frozenset(
-    {CONNECT, TIMEOUT, RATE_LIMITED, UPSTREAM_5XX, BAD_ANSWER, AUTH, CONTEXT_LENGTH}
-)
+DEFAULT_FALLBACK: Final = frozenset({CONNECT, TIMEOUT, RATE_LIMITED, UPSTREAM_5XX, BAD_ANSWER, AUTH, CONTEXT_LENGTH})

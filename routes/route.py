@@ -38,9 +38,7 @@ class Route:
     prompt: "Prompt | None" = None
     caller_system: Literal["merge", "keep", "drop"] = "merge"
     params: tuple["Params", ...] = ()  # applied in order: the route's own, then the model's
-    fallback: tuple[
-        Fallback, ...
-    ] = ()  # the route's own list, in order; nested ones are followed at run time
+    fallback: tuple[Fallback, ...] = ()  # the route's own list, in order; nested ones are followed at run time
     timeouts: Mapping[str, float] = field(default_factory=dict)  # seconds, by kind; over the model's
 
 

@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[1]
 
 # What the leaves may use: values, text and arithmetic. No waiting, clocks, chance, network or files.
 PURE = {
-    "ast", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions",
-    "functools", "hashlib", "itertools", "json", "math", "operator", "re", "string", "struct", "types", "typing",
-    "unicodedata", "zoneinfo",
+    "ast", "bisect", "collections", "copy", "dataclasses", "datetime", "decimal", "difflib", "enum",
+    "fractions", "functools", "hashlib", "itertools", "json", "math", "operator", "re", "string", "struct", "types",
+    "typing", "unicodedata", "zoneinfo",
 }  # fmt: skip
 THIRD_PARTY = {"policies": {"re2"}, "routes": {"minijinja", "orjson"}}
 

@@ -32,9 +32,7 @@ class Target:
     proxy: str | None = None  # a forward proxy's URL (httpx client only)
     http2: bool = False  # httpx client only
     max_connections: int = 1000
-    keep_alive: float = (
-        50.0  # seconds an idle connection is kept; below what servers keep (OpenAI's peers: 60)
-    )
+    keep_alive: float = 50.0  # seconds an idle connection is kept; below what servers keep (OpenAI's peers: 60)
     provider: Mapping[str, object] | None = None  # LiteLLM only: provider, api_key, api_base...
 
     def __repr__(self) -> str:
@@ -90,7 +88,7 @@ class Upstream(Protocol):
         ...
 
 
-class Failed(Exception):  # noqa: N818 -- reads as a sentence where it is caught
+class Failed(Exception):
     """An attempt failed, in one of the classes of `routes.failure`. The message names no secret."""
 
     def __init__(
