@@ -85,3 +85,13 @@ class Snapshot:
 
     def __repr__(self) -> str:
         return f"Snapshot({self.hash!r}, policies={sorted(self.services)!r})"
+
+
+class Holder:
+    """The present snapshot. Only the holder may change hands; a request takes the snapshot and keeps it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+
+    def swap(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot

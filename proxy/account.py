@@ -1,0 +1,167 @@
+"""A request's account while it is open: what is known so far, attempt by attempt. Closing it makes the `Settled`.
+
+Plain bookkeeping: it never waits and decides nothing. Clocks are read here and nowhere else on the request path.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from policies.decision import Decision
+from proxy.keys import ANYONE, Caller
+from proxy.meter.baseline import Baseline, Learned
+from proxy.meter.cost import NO_COST
+from proxy.meter.estimate import estimate
+from proxy.meter.usage import NO_USAGE, Usage
+from proxy.runtime import Endpoint, Model, Service, Snapshot
+from proxy.settled import Attempt, Settled
+from routes.route import Route
+
+
+def new_id() -> str:
+    """A request id of 128 random bits; facts such as `chance` are taken from it."""
+    return "req_" + os.urandom(16).hex()
+
+
+class Trial:
+    """One attempt while it runs."""
+
+    __slots__ = (
+        "answered_model",
+        "billable",
+        "characters",
+        "endpoint",
+        "first_content",
+        "model",
+        "prompt_characters",
+        "role",
+        "route",
+        "started",
+        "status",
+        "t0",
+        "usage",
+    )
+
+    def __init__(self, route: Route, role: str, model: Model, endpoint: Endpoint, prompt_characters: int) -> None:
+        self.route = route
+        self.role = role
+        self.model = model
+        self.endpoint = endpoint
+        self.prompt_characters = prompt_characters
+        self.started = time.time()
+        self.t0 = time.perf_counter()
+        self.status: int | None = None
+        self.billable = False  # a 2xx answer came: whatever happens to it, it was paid for
+        self.first_content: float | None = None
+        self.usage: Mapping[str, Any] | None = None  # as the upstream reported it
+        self.characters = 0  # generated, as far as we saw
+        self.answered_model: str | None = None
+
+    def saw_content(self) -> None:
+        if self.first_content is None:
+            self.first_content = time.perf_counter() - self.t0
+
+
+class Account:
+    """Opened when a request comes, settled exactly once."""
+
+    def __init__(self, snapshot: Snapshot, api: str, client_id: str | None) -> None:
+        self.id = new_id()
+        self.snapshot = snapshot
+        self.api = api
+        self.client_id = client_id
+        self.started = time.time()
+        self.t0 = time.perf_counter()
+        self.caller: Caller = ANYONE
+        self.session: str | None = None
+        self.service: Service | None = None
+        self.decision: Decision | None = None
+        self.stream = False
+        self.caller_prompt = "none"
+        self.caller_characters = 0  # of the caller's own messages and tools
+        self.variables: Mapping[str, Any] = {}
+        self.attempts: list[Attempt] = []
+        self.waited = 0.0  # seconds spent waiting for upstreams and for the client
+        self.first_content: float | None = None
+        self.baseline: Baseline | None = None
+
+    def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
+        prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0
+        return Trial(route, role, model, endpoint, self.caller_characters + prompt)
+
+    def close_trial(self, trial: Trial, result: str, learned: Learned) -> Attempt:
+        """Book an attempt under its own route, model and prompt, at its own price."""
+        usage, source = self._usage(trial, learned)
+        price = trial.model.price
+        prompt = trial.route.prompt
+        attempt = Attempt(
+            route=trial.route.name,
+            role=trial.role,
+            prompt=prompt.id if prompt is not None else "none",
+            prompt_hash=prompt.hash if prompt is not None else "",
+            model=trial.model.name,
+            sent_model=trial.endpoint.model,
+            answered_model=trial.answered_model,
+            endpoint=trial.endpoint.target.name,
+            started=trial.started,
+            duration=time.perf_counter() - trial.t0,
+            first_content=trial.first_content,
+            result=result,
+            status=trial.status,
+            usage=usage,
+            source=source,
+            cost=price.cost(usage) if price is not None and source != "none" else NO_COST,
+            price=price.id if price is not None else None,
+        )
+        self.attempts.append(attempt)
+        return attempt
+
+    @staticmethod
+    def _usage(trial: Trial, learned: Learned) -> tuple[Usage, str]:
+        if trial.usage is not None:
+            usage = Usage.from_openai(trial.usage)
+            learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
+            return usage, "upstream"
+        if not trial.billable:
+            return NO_USAGE, "none"
+        return estimate(trial.prompt_characters, trial.characters, learned, trial.model.name), "estimated"
+
+    def settle(self, outcome: str, status: int, error: str | None) -> Settled:
+        decision, service = self.decision, self.service
+        last = self.attempts[-1] if self.attempts else None
+        baseline = self.baseline
+        duration = time.perf_counter() - self.t0
+        return Settled(
+            id=self.id,
+            client_id=self.client_id,
+            parent=None,
+            role="primary",
+            api=self.api,
+            tenant=self.caller.tenant,
+            key=self.caller.key,
+            session=self.session,
+            config=self.snapshot.hash,
+            policy=service.policy.name if service is not None else "none",
+            rule=decision.rule if decision is not None else "none",
+            route=decision.route if decision is not None else "none",
+            arm=decision.arm if decision is not None else None,
+            propensity=decision.propensity if decision is not None else 1.0,
+            served_by=last.route if last is not None else "none",
+            served_model=last.model if last is not None else "none",
+            served_prompt=last.prompt if last is not None else "none",
+            attempts=tuple(self.attempts),
+            outcome=outcome,
+            status=status,
+            error=error,
+            stream=self.stream,
+            caller_prompt=self.caller_prompt,
+            started=self.started,
+            duration=duration,
+            first_content=self.first_content,
+            overhead=max(0.0, duration - self.waited),
+            cost=sum(attempt.cost.total for attempt in self.attempts),
+            baseline_route=service.policy.baseline if service is not None else None,
+            baseline_cost=baseline.cost if baseline is not None else None,
+            baseline_source=baseline.source if baseline is not None else "none",
+        )

@@ -1,0 +1,67 @@
+"""What must be known of an answer: its usage, model, text size and whether it is an answer at all. No I/O."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from proxy.upstreams.base import Failed
+from proxy.upstreams.classify import from_error_object
+from routes import failure
+
+# The delta and message fields that hold generated text, by any vendor's name.
+TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    usage: Mapping[str, Any] | None
+    model: str | None
+    characters: int  # of everything generated that we can see
+
+
+def read(data: bytes, model: str) -> Answer:
+    """Read a chat completion. Raises `Failed`: `bad_answer`, or an error object's own class; names `model`."""
+    try:
+        answer = orjson.loads(data)
+    except ValueError:
+        raise Failed(failure.BAD_ANSWER, f"model '{model}' answered something that is not JSON") from None
+    if type(answer) is not dict:
+        raise Failed(failure.BAD_ANSWER, f"model '{model}' answered JSON that is not an object")
+    if answer.get("error"):
+        raise from_error_object(answer["error"], model)
+    choices = answer.get("choices")
+    if type(choices) is not list or not choices or type(choices[0]) is not dict:
+        raise Failed(failure.BAD_ANSWER, f"model '{model}' answered JSON without choices")
+    usage, name = answer.get("usage"), answer.get("model")
+    return Answer(
+        usage=usage if type(usage) is dict else None,
+        model=name if type(name) is str else None,
+        characters=sum(size(choice.get("message")) for choice in choices if type(choice) is dict),
+    )
+
+
+def size(message: Any) -> int:
+    """Characters generated in a message or delta: text, reasoning, refusal and tool calls."""
+    if type(message) is not dict:
+        return 0
+    count = 0
+    for field in TEXTS:
+        text = message.get(field)
+        if type(text) is str:
+            count += len(text)
+    if message.get("tool_calls") or message.get("function_call"):
+        count += tool_size(message)
+    return count
+
+
+def tool_size(message: Mapping[str, Any]) -> int:
+    calls = message.get("tool_calls")
+    functions = [call.get("function") for call in calls if type(call) is dict] if type(calls) is list else []
+    functions.append(message.get("function_call"))
+    count = 0
+    for function in functions:
+        if type(function) is dict:
+            count += sum(len(function[key]) for key in ("name", "arguments") if type(function.get(key)) is str)
+    return count
