@@ -42,10 +42,10 @@ class Usage:
         beside = reasoning > 0 and _count(usage.get("total_tokens")) == prompt + completion + reasoning
         visible = completion if beside else completion - reasoning
 
+        if min(fresh, cached, written, visible, reasoning) >= 0:
+            return cls(fresh, cached, written, visible, reasoning)
         counts = (fresh, cached, written, visible, reasoning)
-        if min(counts) >= 0:
-            return cls(*counts)
-        return cls(*(max(0, count) for count in counts), clamped=sum(count < 0 for count in counts))
+        return cls(*(max(0, count) for count in counts), sum(count < 0 for count in counts))
 
     @property
     def prompt(self) -> int:
