@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from policies.caller_prompt import Recognition, recognise
-from policies.engine import decide
 
 from policies.decision import NOTHING_LIVE, Live
+from policies.engine import decide
 from policies.facts import Facts
 from proxy import variables
 from proxy.account import Account
 from proxy.driver import drive
-from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
@@ -24,6 +24,7 @@ from proxy.upstreams.registry import Upstreams
 from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from routes.effects import FellBack
+from routes.prompt import RenderError
 from routes.route import Ask, run
 
 # The caller's headers that models may see; everything else stays here.
@@ -35,9 +36,8 @@ UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut
 class Meters(Protocol):
     """What counts while a request runs."""
 
-    def began(self, policy: str) -> None: ...
-    def ended(self, policy: str) -> None: ...
-    def fell_back(self, policy: str, origin: str, to: str, reason: str) -> None: ...
+    def begin(self, policy: str) -> None: ...
+    def end(self, policy: str) -> None: ...
 
 
 class Lease(Protocol):
@@ -92,7 +92,7 @@ class Chat:
         outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
-            self.meters.began(service.policy.name)
+            self.meters.begin(service.policy.name)
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
@@ -103,6 +103,10 @@ class Chat:
             finally:
                 relaying.close()
             outcome, error = self._conclude(exchange, account, relaying)
+        except RenderError as unrenderable:
+            error = "invalid_variables"
+            refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
+            reply_error(exchange, account.id, refusal)
         except PointsmanError as refusal:
             error = refusal.code
             reply_error(exchange, account.id, refusal)
@@ -145,7 +149,7 @@ class Chat:
         account.caller_prompt = found.result
         account.variables = given
         account.session = facts.session
-        account.caller_characters = facts.characters
+        account.caller_characters = int(facts.prompt_tokens * 4)
         return Ask(body, messages, given, untouched=found.result == "near"), facts, service
 
     @staticmethod
@@ -197,7 +201,7 @@ class Chat:
         status = 499 if exchange.disconnected else exchange.status
         settled = account.settle(outcome, status, error)
         if account.service is not None:
-            self.meters.ended(account.service.policy.name)
+            self.meters.end(account.service.policy.name)
         if lease is not None:
             lease.settle(settled)
         for sink in self.sinks:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from routes.chat import Unencodable, encode, with_stream_usage
-
 from policies.decision import Decision
 from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
@@ -22,12 +20,15 @@ from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
 from proxy.runtime import Endpoint
 from proxy.upstreams.base import Call, Failed, Reply
-from proxy.upstreams.classify import classify
+from proxy.upstreams.classify import classify, from_error_object
+from proxy.upstreams.redact import secrets_of
 from proxy.upstreams.registry import Upstreams
 from proxy.wire import answer
 from proxy.wire.stream import Stream
 from routes import failure
+from routes.chat import Unencodable, encode, with_stream_usage
 from routes.effects import Relay, Relayed
+from routes.params import apply_all
 
 T = TypeVar("T")
 
@@ -115,19 +116,24 @@ class Relaying:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
                 error = await self._read_all(reply, deadlines, MAX_ERROR)
-                raise classify(reply.status, reply.headers, error, trial.model.name)
+                secrets = secrets_of(trial.endpoint.target)
+                raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
             trial.billable = True
             if self.account.stream:
                 await self._stream(reply, trial, deadlines, asked)
             else:
                 await self._whole(reply, trial, deadlines)
+        except answer.ErrorObject as found:
+            trial.billable = self.committed  # an error in place of an answer is not billed
+            secrets = secrets_of(trial.endpoint.target)
+            raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
         finally:
             reply.close()
 
     def _encode(self, body: dict[str, Any], endpoint: Endpoint) -> bytes:
         body["model"] = endpoint.model
-        for params in endpoint.dialect:
-            params.apply(body)
+        if endpoint.dialect:
+            apply_all(endpoint.dialect, body)
         try:
             return encode(body)
         except Unencodable as error:
@@ -137,11 +143,7 @@ class Relaying:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
         data = await self._read_all(reply, deadlines, MAX_ANSWER)
         trial.characters = len(data)  # should it turn out to be no answer
-        try:
-            read = answer.read(data, trial.model.name)
-        except Failed as failed:
-            trial.billable = failed.failure == failure.BAD_ANSWER
-            raise
+        read = answer.read(data, trial.model.name)
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
         trial.saw_content()
         self.answer = data
@@ -153,9 +155,6 @@ class Relaying:
         stream = Stream(trial.model.name, asked)
         try:
             await self._events(reply, trial, deadlines, stream)
-        except Failed as failed:
-            trial.billable = self.committed or failed.error is None
-            raise
         finally:
             trial.usage, trial.characters, trial.answered_model = stream.usage, stream.characters, stream.model
 
@@ -198,11 +197,7 @@ class Relaying:
     async def _not_a_stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, content_type: bytes) -> None:
         """Judge a 2xx answer to a streamed request that is not an event stream: an error object, or garbage."""
         data = await self._read_all(reply, deadlines, MAX_ERROR)
-        try:
-            answer.read(data, trial.model.name)
-        except Failed as failed:
-            trial.billable = failed.failure == failure.BAD_ANSWER
-            raise
+        answer.read(data, trial.model.name)
         kind = content_type.decode("latin-1") or "nothing"
         raise Failed(
             failure.BAD_ANSWER, f"model '{trial.model.name}' was asked for an event stream and sent {kind[:60]}"

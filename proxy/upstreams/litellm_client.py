@@ -26,10 +26,42 @@ if TYPE_CHECKING:
 # A caller's body must not reach LiteLLM's own arguments (api_base, mock_response, extra_headers, model_list ...), so
 # what is passed on is listed: the chat API's parameters, and two that several vendors share.
 PARAMETERS: Final = frozenset(
-    "messages tools tool_choice parallel_tool_calls functions function_call response_format temperature top_p top_k n"
-    " stop max_tokens max_completion_tokens presence_penalty frequency_penalty logit_bias logprobs top_logprobs seed"
-    " user stream stream_options reasoning_effort verbosity modalities audio prediction service_tier thinking"
-    " safety_identifier prompt_cache_key prompt_cache_retention web_search_options".split()
+    [
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "response_format",
+        "temperature",
+        "top_p",
+        "top_k",
+        "n",
+        "stop",
+        "max_tokens",
+        "max_completion_tokens",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "logprobs",
+        "top_logprobs",
+        "seed",
+        "user",
+        "stream",
+        "stream_options",
+        "reasoning_effort",
+        "verbosity",
+        "modalities",
+        "audio",
+        "prediction",
+        "service_tier",
+        "thinking",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "web_search_options",
+    ]
 )
 JSON_HEAD: Final = {b"content-type": b"application/json"}
 EVENTS_HEAD: Final = {b"content-type": b"text/event-stream"}

@@ -7,11 +7,18 @@ from typing import Any
 import orjson
 
 from proxy.upstreams.base import Failed
-from proxy.upstreams.classify import from_error_object
 from routes import failure
 
 # The delta and message fields that hold generated text, by any vendor's name.
 TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
+
+
+class ErrorObject(Exception):
+    """An error came where an answer should be: under 200, or as an event. What it means is for the caller to say."""
+
+    def __init__(self, error: object) -> None:
+        super().__init__("an error object in place of an answer")
+        self.error = error
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +29,7 @@ class Answer:
 
 
 def read(data: bytes, model: str) -> Answer:
-    """Read a chat completion. Raises `Failed`: `bad_answer`, or an error object's own class; names `model`."""
+    """Read a chat completion. Raises `Failed` (`bad_answer`), in words that name `model`; or `ErrorObject`."""
     try:
         answer = orjson.loads(data)
     except ValueError:
@@ -30,7 +37,7 @@ def read(data: bytes, model: str) -> Answer:
     if type(answer) is not dict:
         raise Failed(failure.BAD_ANSWER, f"model '{model}' answered JSON that is not an object")
     if answer.get("error"):
-        raise from_error_object(answer["error"], model)
+        raise ErrorObject(answer["error"])
     choices = answer.get("choices")
     if type(choices) is not list or not choices or type(choices[0]) is not dict:
         raise Failed(failure.BAD_ANSWER, f"model '{model}' answered JSON without choices")

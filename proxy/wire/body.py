@@ -121,7 +121,7 @@ def check_parts(content: Any, param: str) -> None:
 
 def extras(body: dict[str, Any]) -> dict[str, Any]:
     """Take the `pointsman` object out of the body: it never reaches a model. Raises `BadRequest`."""
-    found = body.pop("pointsman", None)
+    found: dict[str, Any] | None = body.pop("pointsman", None)
     if found is None:
         return {}
     unknown = found.keys() - {"variables", "session"}

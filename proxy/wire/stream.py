@@ -12,8 +12,7 @@ from typing import Any
 import orjson
 
 from proxy.upstreams.base import Failed
-from proxy.upstreams.classify import from_error_object
-from proxy.wire.answer import size
+from proxy.wire.answer import ErrorObject, size
 from routes import failure
 
 MAX_EVENT = 1024 * 1024  # bytes of one event: a line without end must not fill the memory
@@ -48,7 +47,7 @@ class Frame:
 class Stream:
     """Feed it the upstream's bytes; it returns what the caller may have.
 
-    `usage_asked`: the caller wants the usage chunk. Raises `Failed` (`bad_answer`, or the class of an error event).
+    `usage_asked`: the caller wants the usage chunk. Raises `Failed` (`bad_answer`) or `ErrorObject`.
     """
 
     def __init__(self, model: str, usage_asked: bool) -> None:
@@ -145,8 +144,8 @@ class Stream:
     def _event(self, event: bytes) -> bytes:
         """Judge one event and return what to forward of it."""
         data = payload(event)
-        if data is None:  # comments, ids, empty events: nothing a caller needs before the content
-            return event + b"\n\n" if self.content else b""
+        if data is None:  # without data an event says nothing; comments keep connections alive once there is content
+            return event + b"\n\n" if self.content and event.startswith(b":") else b""
         if data == b"[DONE]":
             self.done = True
             return DONE
@@ -157,7 +156,7 @@ class Stream:
         if type(chunk) is not dict:
             return self._skip()
         if chunk.get("error"):
-            raise from_error_object(chunk["error"], self.config_model)
+            raise ErrorObject(chunk["error"])
         choices = chunk.get("choices")
         if type(choices) is not list or (choices and type(choices[0]) is not dict):
             return self._skip()
