@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from proxy.standins.journal import Entry, RawHeaders
-from proxy.standins.steps import Cut, Note, Raw, Send, Stall, Steps, Think
+from proxy.standins.steps import Cut, Note, Raw, Send, Steps, Think
 
 if TYPE_CHECKING:
     from proxy.standins.standin import StandIn
@@ -20,8 +20,8 @@ FLUSH = 64 * 1024  # bytes gathered before a write
 
 class Connection(asyncio.Protocol):
     __slots__ = (
-        "_body", "_busy", "_entry", "_headers", "_idle", "_loop", "_parser", "_paused", "_since", "_standin",
-        "_steps", "_thinking", "_timer", "_transport", "_url", "_waiting", "number",
+        "_body", "_busy", "_close", "_entry", "_headers", "_idle", "_loop", "_parser", "_paused", "_since",
+        "_standin", "_steps", "_thinking", "_timer", "_transport", "_url", "_waiting", "number",
     )  # fmt: skip
 
     def __init__(self, standin: "StandIn", number: int) -> None:
@@ -29,7 +29,7 @@ class Connection(asyncio.Protocol):
         self._standin = standin
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
-        self._waiting: deque[Entry] = deque()  # pipelined requests
+        self._waiting: deque[tuple[Entry, bool]] = deque()  # pipelined requests; True: closes the connection
         self._entry: Entry | None = None  # the one being answered
         self._steps: Steps = iter(())
         self._timer: asyncio.TimerHandle | None = None
@@ -98,14 +98,15 @@ class Connection(asyncio.Protocol):
             b"".join(self._body),
         )
         if self._entry is None:
-            self._begin(entry, close=not self._parser.should_keep_alive())
+            self._begin(entry, not self._parser.should_keep_alive())
         else:
-            self._waiting.append(entry)
+            self._waiting.append((entry, not self._parser.should_keep_alive()))
 
     # performing
 
     def _begin(self, entry: Entry, close: bool) -> None:
         self._entry = entry
+        self._close = close
         self._steps = self._standin.respond(entry, close)
         self._advance()
 
@@ -119,45 +120,40 @@ class Connection(asyncio.Protocol):
         size = 0
         try:
             for step in self._steps:
-                kind = type(step)
-                if kind is Send or kind is Raw:
-                    step = cast("Send | Raw", step)
+                if isinstance(step, Send | Raw):
                     out.append(step.data)
                     size += len(step.data)
-                    self._count(entry, step)
-                    if size >= FLUSH:
-                        self._write(entry, out)
-                        out, size = [], 0
-                        if self._paused:
-                            return
-                elif kind is Think:
-                    step = cast(Think, step)
+                    if isinstance(step, Send):
+                        entry.generated += step.tokens
+                        entry.events_sent += step.content
+                    elif step.status is not None:
+                        entry.status = step.status
+                    if size < FLUSH:
+                        continue
+                    self._write(entry, out)
+                    out, size = [], 0
+                    if self._paused:
+                        return
+                elif isinstance(step, Think):
                     if step.seconds <= 0:
                         entry.generated += step.tokens
                         continue
                     self._write(entry, out)
                     self._think(step)
                     return
-                elif kind is Note:
-                    entry.reported = cast(Note, step).usage
-                elif kind is Stall:
+                elif isinstance(step, Note):
+                    entry.reported = step.usage
+                elif isinstance(step, Cut):
                     self._write(entry, out)
+                    self._cut(entry, step.how)
                     return
                 else:
                     self._write(entry, out)
-                    self._cut(entry, cast(Cut, step).how)
                     return
             self._write(entry, out)
         finally:
             self._busy = False
         self._finish(entry)
-
-    def _count(self, entry: Entry, step: Send | Raw) -> None:
-        if type(step) is Send:
-            entry.generated += step.tokens
-            entry.events_sent += step.content
-        elif step.status is not None:  # type: ignore[union-attr]
-            entry.status = step.status  # type: ignore[union-attr]
 
     def _write(self, entry: Entry, out: list[bytes]) -> None:
         if not out:
@@ -199,19 +195,19 @@ class Connection(asyncio.Protocol):
 
     def _finish(self, entry: Entry) -> None:
         self._entry = None
-        asked, close = self._standin.after(entry)
+        idle, close = self._standin.after(entry)
         self._standin.journal.end(entry, "complete")
-        if close:
+        if close or self._close:
             self._transport.close()
-        elif asked is not None:
-            self._idle = self._loop.call_later(asked, self._transport.close)
+        elif idle is not None and not self._waiting:
+            self._idle = self._loop.call_later(idle, self._transport.close)
         elif self._waiting:
             # By way of the loop, lest a thousand pipelined requests become a thousand frames of stack.
             self._loop.call_soon(self._next)
 
     def _next(self) -> None:
         if self._waiting and self._entry is None and not self._transport.is_closing():
-            self._begin(self._waiting.popleft(), close=False)
+            self._begin(*self._waiting.popleft())
 
     def _leave(self, how: str) -> None:
         """Stop answering: the peer has gone, or we go. What was generated until now stays on the bill."""

@@ -53,7 +53,8 @@ def cut(steps: Steps, asked: Behaviour) -> Steps:
 
 def stall(steps: Steps, asked: Behaviour) -> Steps:
     yield from reached(steps, asked.text("after", "0"))
-    yield Stall()
+    while True:  # whatever wakes the connection, it goes on stalling
+        yield Stall()
 
 
 MALFORMED = {
@@ -164,30 +165,25 @@ def extra_bytes(steps: Steps, asked: Behaviour) -> Steps:
 
 
 def bytewise(steps: Steps, asked: Behaviour) -> Steps:
-    for step in steps:
-        if type(step) not in (Send, Raw):
-            yield step
-            continue
-        assert isinstance(step, Send | Raw)
-        for at in range(len(step.data)):
-            yield Raw(step.data[at : at + 1])
-            yield Think(1e-6)
-        if type(step) is Send:
-            yield Send(b"", step.tokens, step.content)
+    return _trickled(steps, 1, 1e-6)
 
 
 def slow(steps: Steps, asked: Behaviour) -> Steps:
     rate = asked.number("rate", 200)
     piece = max(1, round(rate / 20))
+    return _trickled(steps, piece, piece / rate)
+
+
+def _trickled(steps: Steps, piece: int, wait: float) -> Steps:
+    """Write so many bytes at a time, each in a segment of its own."""
     for step in steps:
-        if type(step) not in (Send, Raw):
+        if not isinstance(step, Send | Raw):
             yield step
             continue
-        assert isinstance(step, Send | Raw)
         for at in range(0, len(step.data), piece):
-            yield Raw(step.data[at : at + piece])
-            yield Think(piece / rate)
-        if type(step) is Send:
+            yield Raw(step.data[at : at + piece], step.status if isinstance(step, Raw) else None)
+            yield Think(wait)
+        if isinstance(step, Send):
             yield Send(b"", step.tokens, step.content)
 
 

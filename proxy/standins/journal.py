@@ -41,6 +41,14 @@ class Entry:
         """Names in lower case; the last of repeated ones."""
         return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.raw_headers}
 
+    def header(self, name: str) -> str:
+        """The value of a header, named in lower case; empty without one."""
+        wanted = name.encode()
+        for given, value in self.raw_headers:
+            if len(given) == len(wanted) and given.lower() == wanted:
+                return value.decode("latin-1")
+        return ""
+
     @property
     def json(self) -> Any:
         """The body parsed, or None where it is not JSON."""

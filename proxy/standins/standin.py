@@ -187,12 +187,13 @@ class StandIn:
 
     def after(self, entry: Entry) -> tuple[float | None, bool]:
         """What becomes of the connection: seconds after which it is closed when idle, and whether at once."""
+        if not entry.behaviour:
+            return self.keep_alive, False
         asked = Behaviour.parse(entry.behaviour)
         if asked.fault == "idle-close":
             wait = asked.number("ms", 0) / 1000
             return wait, False
-        wanted = {name.lower(): value.lower() for name, value in entry.raw_headers if len(name) == 10}
-        return self.keep_alive, asked.fault == "close" or wanted.get(b"connection") == b"close"
+        return self.keep_alive, asked.fault == "close"
 
     def _headers(self, entry: Entry) -> Headers:
         return (
@@ -242,7 +243,7 @@ class StandIn:
         if asked is None and self.every is not None and entry.number % self.every[0] == 0:
             asked = self.every[1]
         self._authorise(entry)
-        if not entry.headers.get("content-type", "").startswith("application/json"):
+        if not entry.header("content-type").startswith("application/json"):
             raise Refused("you must provide a model parameter (is the content type application/json?)")
         body = parse(entry.body)
         asked = asked or self._asked(entry, body) or BEHAVE
@@ -299,8 +300,7 @@ class StandIn:
     def _authorise(self, entry: Entry) -> None:
         if self.key is None:
             return
-        headers = entry.headers
-        given = headers.get("api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
+        given = entry.header("api-key") or entry.header("authorization").removeprefix("Bearer ").strip()
         if not given:
             raise Refused("You didn't provide an API key. You need to provide it in an Authorization header.",
                           status=401)  # fmt: skip
@@ -310,7 +310,7 @@ class StandIn:
 
 
 def _requested(entry: Entry, body: dict[str, Any]) -> Iterator[Behaviour | None]:
-    header = entry.headers.get("x-standin")
+    header = entry.header("x-standin")
     yield Behaviour.parse(header) if header else None
     _, marked, options = body["model"].partition("?")
     yield Behaviour.parse(options) if marked else None
