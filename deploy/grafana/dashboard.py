@@ -118,7 +118,7 @@ def money() -> list[list[Panel]]:
                 overrides=[BASELINE_LINE],
             ),
             lines(
-                "Saved per hour",
+                "Saved per hour by policy",
                 "US$ per hour, baseline less cost, by policy. Below zero the policy costs more than its baseline.",
                 [(f"({saved('policy')}) * {HOUR}", "{{policy}}")],
                 "currencyUSD",
@@ -126,7 +126,7 @@ def money() -> list[list[Panel]]:
                 bottom=None,
             ),
             lines(
-                "Saved, share of the baseline",
+                "Saved share by policy",
                 "Share of what the baseline would have cost, by policy.",
                 [(share(f"({saved('policy')})", rate(BASELINE, "policy")), "{{policy}}")],
                 "percentunit",
@@ -456,7 +456,7 @@ def dashboard() -> dict[str, Any]:
         "Tokens": tokens(),
         "Rules and prompts": rules(),
         "Errors and fallbacks": reliability(),
-        "Config": config(),
+        "Configuration": config(),
     }
     return {
         "uid": "pointsman",
