@@ -145,7 +145,7 @@ def vendor(base_url: str) -> str | None:
 
 def source() -> Source:
     """Where the shipped table comes from, and when."""
-    raw = _read()
+    raw = read()
     return Source(raw["source"], raw["version"], raw["date"], raw["license"])
 
 
@@ -157,12 +157,13 @@ def all_shipped() -> Iterator[tuple[str, str, Price]]:
 
 
 @cache
-def _read() -> dict[str, Any]:
+def read() -> dict[str, Any]:
+    """The shipped file as it is: source, version, date, license and models."""
     return orjson.loads(TABLE.read_bytes())  # type: ignore[no-any-return]
 
 
 def _table() -> Table:
-    return _read()["models"]  # type: ignore[no-any-return]
+    return read()["models"]  # type: ignore[no-any-return]
 
 
 def _place(model: str, provider: str | None) -> tuple[Sequence[str], str]:

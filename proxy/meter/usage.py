@@ -42,10 +42,10 @@ class Usage:
         beside = reasoning > 0 and _count(usage.get("total_tokens")) == prompt + completion + reasoning
         visible = completion if beside else completion - reasoning
 
-        if min(fresh, cached, written, visible, reasoning) >= 0:
+        negative = sum(count < 0 for count in (fresh, cached, written, visible, reasoning))
+        if not negative:
             return cls(fresh, cached, written, visible, reasoning)
-        counts = (fresh, cached, written, visible, reasoning)
-        return cls(*(max(0, count) for count in counts), sum(count < 0 for count in counts))
+        return cls(max(0, fresh), max(0, cached), max(0, written), max(0, visible), max(0, reasoning), negative)
 
     @property
     def prompt(self) -> int:
