@@ -10,9 +10,9 @@ from typing import Any
 
 from policies.decision import Decision
 from proxy.keys import ANYONE, Caller
-from proxy.meter.baseline import Baseline, Learned
+from proxy.meter import estimate
+from proxy.meter.baseline import NO_BASELINE, Baseline, Learned, answered, estimated
 from proxy.meter.cost import NO_COST
-from proxy.meter.estimate import estimate
 from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
@@ -84,7 +84,9 @@ class Account:
         self.attempts: list[Attempt] = []
         self.waited = 0.0  # seconds spent waiting for upstreams and for the client
         self.first_content: float | None = None
-        self.baseline: Baseline | None = None
+        self.baseline: Baseline = NO_BASELINE
+        self.rate = 0.0  # the policy's requests per second
+        self.is_text = True  # without images, whose tokens have no characters
 
     def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
         prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0
@@ -117,15 +119,37 @@ class Account:
         self.attempts.append(attempt)
         return attempt
 
-    @staticmethod
-    def _usage(trial: Trial, learned: Learned) -> tuple[Usage, str]:
+    def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
         if trial.usage is not None:
             usage = Usage.from_openai(trial.usage)
-            learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
+            if self.is_text:
+                learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
             return usage, "upstream"
         if not trial.billable:
             return NO_USAGE, "none"
-        return estimate(trial.prompt_characters, trial.characters, learned, trial.model.name), "estimated"
+        return estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters), "estimated"
+
+    def close_baseline(self, trial: Trial, learned: Learned) -> None:
+        """What the baseline would have cost for what was delivered."""
+        service = self.service
+        route = service.baseline if service is not None else None
+        if service is None or route is None:
+            return
+        model = self.snapshot.models[route.model]
+        if trial.route.name == route.name:
+            self.baseline = answered(self.attempts, route.name, model.price)
+            return
+        prompt = route.prompt
+        self.baseline = estimated(
+            learned,
+            model.name,
+            model.price,
+            prompt_chars=self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0),
+            static_chars=prompt.static_characters if prompt is not None else 0,
+            output_chars=trial.characters,
+            rate=self.rate,
+            ttl=model.cache_ttl,
+        )
 
     def settle(self, outcome: str, status: int, error: str | None) -> Settled:
         decision, service = self.decision, self.service
@@ -162,6 +186,6 @@ class Account:
             overhead=max(0.0, duration - self.waited),
             cost=sum(attempt.cost.total for attempt in self.attempts),
             baseline_route=service.policy.baseline if service is not None else None,
-            baseline_cost=baseline.cost if baseline is not None else None,
-            baseline_source=baseline.source if baseline is not None else "none",
+            baseline_cost=baseline.cost,
+            baseline_source=baseline.source,
         )

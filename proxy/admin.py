@@ -12,7 +12,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from proxy import __version__
 from proxy.errors import Forbidden, NotFound, PointsmanError, Unauthorized
-from proxy.meter.exposition import render
+from proxy.meter.exposition import exposition
 from proxy.server import Server
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def application(supervisor: "Supervisor") -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(render(await supervisor.state()), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(await supervisor.state()), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/admin/config", dependencies=[Depends(admin)])
     async def config() -> dict[str, Any]:

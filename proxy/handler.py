@@ -23,7 +23,6 @@ from proxy.settled import Settled, Sink
 from proxy.upstreams.registry import Upstreams
 from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
-from routes.effects import FellBack
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -99,9 +98,11 @@ class Chat:
                 exchange, account, decision, self.upstreams, self.learned, self.heads(snapshot), forwarded(exchange)
             )
             try:
-                await drive(run(service.routes[decision.route], ask), relaying.relay, self._note(service))
+                await drive(run(service.routes[decision.route], ask), relaying.relay)
             finally:
                 relaying.close()
+                if exchange.disconnected and relaying.last is not None:
+                    account.close_baseline(relaying.last, self.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
         except RenderError as unrenderable:
             error = "invalid_variables"
@@ -147,6 +148,8 @@ class Chat:
             caller_prompt=found.result,
         )
         account.caller_prompt = found.result
+        account.rate = self.learned.arrived(service.policy.name, account.t0)
+        account.is_text = not facts.images
         account.variables = given
         account.session = facts.session
         account.caller_characters = int(facts.prompt_tokens * 4)
@@ -156,12 +159,6 @@ class Chat:
     def _recognise(service: Service, body: Mapping[str, Any]) -> Recognition:
         known = service.policy.known_prompts
         return UNKNOWN if known is None else recognise(known, body["messages"])
-
-    def _note(self, service: Service) -> Any:
-        def note(effect: FellBack) -> None:
-            self.meters.fell_back(service.policy.name, effect.origin, effect.to, effect.reason)
-
-        return note
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:

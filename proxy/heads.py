@@ -62,7 +62,7 @@ class Heads:
             to_usd(cost).encode(),
         )
         baseline = account.baseline
-        if baseline is None or baseline.cost is None:
+        if baseline.cost is None:
             return lines
         return lines + b"x-pointsman-baseline-cost-usd: %b\r\n" % to_usd(baseline.cost).encode()
 

@@ -71,7 +71,7 @@ class Relaying:
         account, route = self.account, effect.route
         model = account.snapshot.models[route.model]
         endpoint = pick(model.endpoints)
-        trial = account.open_trial(route, effect.role, model, endpoint)
+        trial = self.last = account.open_trial(route, effect.role, model, endpoint)
         if account.stream and self._hold is None:
             limits = account.snapshot.server.limits
             self._hold = Hold(limits.hold, limits.keep_alive_comment, lambda: self._comment(trial))
@@ -84,7 +84,6 @@ class Relaying:
             self._remember(failed)
         finally:
             account.close_trial(trial, result, self.learned)
-        self.last = trial
         if result == "ok":
             self._complete(trial)
             return Relayed()

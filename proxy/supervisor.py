@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from typing import Protocol
 
 import structlog
@@ -23,6 +22,7 @@ from proxy.config.watch import changes
 from proxy.life import Life
 from proxy.meter import families
 from proxy.meter.cells import State, merge, retire
+from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.runtime import Snapshot
 from proxy.tasks import Tasks
@@ -287,13 +287,7 @@ class Supervisor:
         """All counters: the living workers' and the sums of the dead."""
         states = await asyncio.gather(*(hand.collect() for hand in list(self._hands)))
         own = [self._own.state()] if self._own is not None else []
-        return merge([self._dead, *states, *own], families.FAMILIES)
-
-    @property
-    def uptime(self) -> float:
-        return time.monotonic() - self._born
-
-    _born = time.monotonic()
+        return merge([self._dead, *states, *own, process()], families.FAMILIES)
 
 
 async def serve_remote(path: str, snapshot: Snapshot, listener: socket.socket, line: socket.socket) -> int:

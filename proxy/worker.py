@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from dataclasses import dataclass
+from typing import Any, cast
 
 import structlog
 
@@ -14,10 +15,11 @@ from proxy.handler import Chat
 from proxy.life import Life
 from proxy.meter.baseline import Learned
 from proxy.meter.cells import State
-from proxy.meter.log import AccessLog
+from proxy.meter.log import access
 from proxy.meter.metrics import Meters
+from proxy.meter.outages import Outages
 from proxy.runtime import Holder, Snapshot
-from proxy.server import Server, configure
+from proxy.server import Protocol, Server, configure
 from proxy.settled import Settled
 from proxy.tasks import Tasks
 from proxy.upstreams.registry import Upstreams
@@ -51,7 +53,7 @@ class Worker:
         self.holder = Holder(snapshot)
         self.upstreams = Upstreams()
         self.learned = Learned()
-        self._access = AccessLog()
+        self._access = access()
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -60,7 +62,13 @@ class Worker:
         snapshot = self.holder.snapshot
         await prepare(snapshot)
         self.meters.use(snapshot)
-        chat = Chat(self.holder, self.upstreams, self.learned, self.meters, [self.meters.settled, self._log])
+        chat = Chat(
+            self.holder,
+            self.upstreams,
+            self.learned,
+            self.meters,
+            [self.meters.settled, self._log, Outages().settled],
+        )
         self._server = Server(configure(App(self.holder, chat, self.life)))
         self._serving = self.tasks.spawn(self._server.serve(sockets=[self.listener]), name="data listener")
         while not self._server.started:
@@ -83,7 +91,7 @@ class Worker:
         await prepare(snapshot)
         self.meters.use(snapshot)
         self.holder.swap(snapshot)
-        self.upstreams.retire({end.target for model in snapshot.models.values() for end in model.endpoints})
+        await self.upstreams.retire({end.target for model in snapshot.models.values() for end in model.endpoints})
         return Reloaded(snapshot.hash, problems)
 
     def state(self) -> State:
@@ -95,17 +103,16 @@ class Worker:
         if self._server is None or self._serving is None:
             return
         await asyncio.sleep(announce)
-        self._server.config.timeout_graceful_shutdown = max(limit, 0.001)  # type: ignore[assignment] -- a float will do
+        self._server.config.timeout_graceful_shutdown = cast(Any, max(limit, 0.001))  # a float will do
         self._server.should_exit = True
         await self._serving
         tasks = list(self._server.server_state.tasks)
         if tasks:  # cancelled by the limit: they say goodbye in their streams
             await asyncio.wait(tasks, timeout=GOODBYE)
         for connection in list(self._server.server_state.connections):
-            connection.transport.close()  # type: ignore[union-attr]
+            cast(Protocol, connection).transport.close()
         await asyncio.sleep(0)
         await self.upstreams.close()
-        self._access.flush()
         await self.tasks.close()
 
 

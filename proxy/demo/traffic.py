@@ -100,7 +100,9 @@ def _ask(chance: random.Random, kind: str, prompt: list[Message] | None) -> Ask:
         case "own prompt" if prompt:
             messages = [*prompt, *messages]
         case "heavy":
-            messages = [{"role": "user", "content": f"{question}\n\nHere is the whole thread:\n\n{_thread(chance, order)}"}]
+            messages = [
+                {"role": "user", "content": f"{question}\n\nHere is the whole thread:\n\n{_thread(chance, order)}"}
+            ]
         case "tools":
             options["tools"] = TOOLS
         case "schema":

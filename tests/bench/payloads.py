@@ -43,7 +43,9 @@ def request(model: str, *, stream: bool = False) -> bytes:
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     room = REQUEST_BYTES - len(json.dumps(body))
-    body["messages"][0]["content"] = "Where is my order? I have been waiting for it since Monday. ".ljust(room, "x")[:room]
+    body["messages"][0]["content"] = "Where is my order? I have been waiting for it since Monday. ".ljust(room, "x")[
+        :room
+    ]
     return json.dumps(body).encode()
 
 

@@ -29,7 +29,9 @@ class Broken(Exception):
 class Process:
     """A child and its children. What it prints is read line by line, or thrown away unread."""
 
-    def __init__(self, argv: Sequence[str], core: int, *, talks: bool = False, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], core: int, *, talks: bool = False, env: dict[str, str] | None = None
+    ) -> None:
         self.argv, self.core, self.env = list(argv), core, os.environ | (env or {})
         self.started = time.perf_counter()
         self.child = subprocess.Popen(
