@@ -21,3 +21,10 @@ class Cost:
 
 
 NO_COST = Cost()
+
+
+def to_usd(pico: int) -> str:
+    """Pico-dollars as US$ in plain decimals: exact, never an exponent, no trailing zeros (`0.0000125`, `0`)."""
+    sign = "-" if pico < 0 else ""
+    whole, rest = divmod(abs(pico), PICO)
+    return f"{sign}{whole}.{rest:012d}".rstrip("0").rstrip(".")

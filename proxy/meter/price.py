@@ -25,5 +25,22 @@ class Price:
     base: Rates
     tiers: tuple[tuple[int, Rates], ...] = ()  # (prompt tokens above which it applies, rates), rising
 
+    def rates(self, prompt_tokens: int) -> Rates:
+        """The rates at which a prompt of this size is billed, cached tokens counted in."""
+        rates = self.base
+        for above, dearer in self.tiers:
+            if prompt_tokens <= above:
+                break
+            rates = dearer
+        return rates
+
     def cost(self, usage: Usage) -> Cost:
-        raise NotImplementedError
+        """What these tokens cost, in pico-dollars, exactly."""
+        rates = self.rates(usage.prompt) if self.tiers else self.base
+        return Cost(
+            usage.input * rates.input,
+            usage.cached_input * rates.cached_input,
+            usage.cache_write * rates.cache_write,
+            usage.output * rates.output,
+            usage.reasoning * rates.reasoning,
+        )

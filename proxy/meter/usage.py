@@ -18,8 +18,34 @@ class Usage:
 
     @classmethod
     def from_openai(cls, usage: Mapping[str, Any]) -> "Usage":
-        """Read a chat completion's `usage` object (also the Responses API's names); odd values count as 0."""
-        raise NotImplementedError
+        """Read a chat completion's `usage` object (also the Responses API's names); odd values count as 0.
+
+        Vendors differ in what their totals hold, and the branches below say where. Never raises.
+        """
+        prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+        output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+        prompt = _first(usage, "prompt_tokens", "input_tokens")
+        completion = _first(usage, "completion_tokens", "output_tokens")
+        # The top-level names are Anthropic's and DeepSeek's; LiteLLM leaves them beside OpenAI's own.
+        cached = _first(prompt_details, "cached_tokens") or _first(
+            usage, "cache_read_input_tokens", "prompt_cache_hit_tokens"
+        )
+        written = _first(prompt_details, "cache_write_tokens", "cache_creation_tokens") or _first(
+            usage, "cache_creation_input_tokens"
+        )
+        reasoning = _first(output_details, "reasoning_tokens")
+
+        # Anthropic's own `input_tokens` leaves cached and written tokens out; OpenAI's names include them.
+        anthropic = "prompt_tokens" not in usage and "input_tokens_details" not in usage
+        fresh = prompt if anthropic else prompt - cached - written
+        # xAI counts reasoning beside the completion, as its total shows; everybody else inside.
+        beside = reasoning > 0 and _count(usage.get("total_tokens")) == prompt + completion + reasoning
+        visible = completion if beside else completion - reasoning
+
+        counts = (fresh, cached, written, visible, reasoning)
+        if min(counts) >= 0:
+            return cls(*counts)
+        return cls(*(max(0, count) for count in counts), clamped=sum(count < 0 for count in counts))
 
     @property
     def prompt(self) -> int:
@@ -31,3 +57,25 @@ class Usage:
 
 
 NO_USAGE = Usage()
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _first(fields: Mapping[str, Any], *names: str) -> int:
+    """The first of these fields that is there and not null (vLLM writes nulls), as a count."""
+    for name in names:
+        value = fields.get(name)
+        if value is not None:
+            return _count(value)
+    return 0
+
+
+def _count(value: Any) -> int:
+    """A token count; 0 for text, lists, true, fractions, infinities and what no model could have counted."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is not int or abs(value) > 2**53:
+        return 0
+    return value
