@@ -50,6 +50,7 @@ class Node:
     value: "Scalar | dict[str, Node] | list[Node]"
     place: Place
     keys: dict[str, Place] = field(default_factory=dict)
+    block: bool = False  # a `|` or `>` text: its first line is on the next line
 
     def plain(self) -> Any:
         """The value without places."""
@@ -212,7 +213,8 @@ class _Reader:
         size, deepest, self.deepest = self.nodes, self.deepest, depth
         if isinstance(event, yaml.ScalarEvent):
             plain = event.implicit[0] and event.style in (None, "")
-            node = Node(scalar(event.value) if plain else event.value, self.place(event))
+            value = scalar(event.value) if plain else event.value
+            node = Node(value, self.place(event), block=event.style in ("|", ">"))
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self.sequence(event, events, depth)
         else:

@@ -36,15 +36,23 @@ class Files:
 
     def read(self, path: Path) -> Node | None:
         """One YAML file as a tree; None, with a problem noted, when it cannot be one."""
+        try:
+            text = read_text(path, shown_path(path))
+        except Refused as refused:
+            self.paths.add(str(path))
+            self.problems.append(refused.problem)
+            return None
+        return self.parsed(path, text)
+
+    def parsed(self, path: Path, text: str) -> Node | None:
         name = shown_path(path)
         self.paths.add(str(path))
+        self.sources[name] = text
         try:
-            self.sources[name] = read_text(path, name)
-            node = parse(self.sources[name], name)
+            return parse(text, name)
         except Refused as refused:
             self.problems.append(refused.problem)
             return None
-        return node
 
 
 def shown_path(path: Path) -> str:
