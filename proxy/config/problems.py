@@ -46,6 +46,14 @@ def did_you_mean(name: object, known: Collection[str]) -> str | None:
     return None
 
 
+def suggest(instead: str | None) -> str | None:
+    """What to write instead, as a suggestion."""
+    if instead is None:
+        return None
+    is_word = all(c.isalnum() or c in "._-@" for c in instead)
+    return f"did you mean {instead!r}?" if is_word else f"did you mean `{instead}`?"
+
+
 def as_json(problems: Sequence[Problem]) -> str:
     return json.dumps({"problems": [asdict(problem) for problem in problems]}, indent=2, ensure_ascii=False)
 

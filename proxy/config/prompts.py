@@ -11,9 +11,10 @@ from typing import Any
 
 from proxy.config.document import Node, Place, Refused, read_text
 from proxy.config.files import Files, shown_path
-from proxy.config.problems import did_you_mean
+from proxy.config.problems import did_you_mean, suggest
 from proxy.config.schema import Config
 from proxy.config.values import is_unknown
+from routes.problem import Problem
 from routes.prompt import Prompt, PromptProblems, compile_prompt
 
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -46,6 +47,14 @@ class Library:
         name, at, version = ref.partition("@")
         versions = self.versions.get(name, {})
         return versions.get(version if at else latest(versions))
+
+    def matching(self, ref: str) -> list[Version]:
+        """The versions that `caller_prompt` means: `support@3`, or all of `support@*` and `support`."""
+        name, _, version = ref.partition("@")
+        versions = self.versions.get(name, {})
+        if version in ("", "*"):
+            return [versions[each] for each in in_order(versions)]
+        return [versions[version]] if version in versions else []
 
     def suggest(self, ref: str) -> str | None:
         name, _, _ = ref.partition("@")
@@ -139,14 +148,27 @@ class _Reader:
         if version in self.library.versions[name]:
             self.files.report(place, "error", "duplicate-name", f"the prompt {name}@{version} is here twice")
             return
-        prompt = None
+        prompt: Prompt | None = None
+        found: tuple[Problem, ...]
         try:
             prompt = compile_prompt(name, version, node.plain(), self.reader_of(folder))
+            found = prompt.warnings
         except PromptProblems as wrong:
-            for problem in wrong.problems:
-                at = node.place_of(problem.path)
-                self.files.report(at, "error", problem.code, f"{name}@{version}: {problem.message}", problem.suggestion)
+            found = tuple(wrong.problems)
+        for problem in found:
+            message = f"{name}@{version}: {problem.message}"
+            place = self.place_of(problem, node, folder)
+            self.files.report(place, problem.severity, problem.code, message, suggest(problem.suggestion))
         self.library.versions[name][version] = Version(name, version, node, prompt)
+
+    def place_of(self, problem: Problem, node: Node, folder: Path) -> Place:
+        if problem.file is not None and problem.line is not None:
+            return Place(shown_path(folder / problem.file), problem.line)
+        at = node.at(problem.path)
+        place = node.place_of(problem.path, key=problem.code.startswith("unknown-") and problem.line is None)
+        if problem.line is not None and at is not None and at.block:
+            return Place(place.file, place.line + problem.line)
+        return place
 
     def reader_of(self, folder: Path) -> Callable[[str], str]:
         def read(written: str) -> str:
@@ -156,7 +178,7 @@ class _Reader:
                 text = read_text(path, shown_path(path))
             except Refused as refused:
                 raise OSError(refused.problem.message) from None
-            self.library.texts[str(path)] = text
+            self.library.texts[str(path)] = self.files.sources[shown_path(path)] = text
             return text
 
         return read
