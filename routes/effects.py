@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 class Relay:
     """Send this body to the route's model and relay its answer to the caller.
 
-    The route waits for a `Relayed`. `body` is a fresh dict whose `messages` may hold `orjson.Fragment`s; it
-    lacks `model` and `stream_options`, which depend on the endpoint and are the driver's.
+    The route waits for a `Relayed`. `body` is a fresh dict without `model`, which the endpoint gives; its
+    `stream_options` are still the caller's. Messages are plain objects, but the `content` of a prompt's static
+    ones is an `orjson.Fragment`. Values may be shared: replace them, never change them.
     """
 
     route: "Route"
