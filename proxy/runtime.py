@@ -1,10 +1,11 @@
 """The snapshot: one compiled config, immutable. A request keeps the one it began with; reload swaps one reference."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from policies.policy import Policy
 from proxy.keys import KeyRing
+from proxy.meter import prices
 from proxy.meter.price import Price
 from proxy.upstreams.base import Target
 from routes.params import Params
@@ -29,15 +30,22 @@ class Endpoint:
     model: str  # the name sent upstream
     weight: float  # share in (0, 1]
     dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
+    timeouts: Timeouts = Timeouts()  # the defaults, the config's, the upstream's and the model's; a route's go over them
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    name: str
+    name: str  # in config; `request@UPSTREAM` for one that forwards asked names
     endpoints: tuple[Endpoint, ...]
     price: Price | None
-    timeouts: Timeouts = Timeouts()
     cache_ttl: float = 300.0  # seconds a vendor's prompt cache lives, for the baseline's cached share
+    forwards: bool = False  # `model: request`: call `asking` with the asked name before use
+
+    def asking(self, name: str) -> "Model":
+        """This forwarding model for one asked name, at that model's shipped price. Its own name, a label, stays."""
+        endpoints = tuple(replace(endpoint, model=name) for endpoint in self.endpoints)
+        vendor = prices.vendor(endpoints[0].target.base_url)
+        return replace(self, endpoints=endpoints, price=prices.shipped(name, vendor), forwards=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +57,6 @@ class Service:
     baseline: Route | None
     variables: frozenset[str]  # every name some reachable prompt knows
     required: frozenset[str]  # those that some reachable prompt requires
-    forwards: bool = False  # the `"*"` policy with {model: request}: `Model` and `Route` are looked up by asked name
-    aliases: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +69,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Server:
     listen: str = "127.0.0.1:8080"
-    admin: str = "127.0.0.1:8081"
-    admin_key: str | None = None
+    admin: str | None = "127.0.0.1:8081"
+    admin_key: str | None = field(default=None, repr=False)
     workers: int = 1
     announce: float = 0.0  # seconds of readiness 503 before the listener closes
     drain: float = 600.0  # seconds running requests may take after that
@@ -88,10 +94,18 @@ class Snapshot:
 
 
 class Holder:
-    """The present snapshot. Only the holder may change hands; a request takes the snapshot and keeps it."""
+    """The one mutable reference: the snapshot that new requests begin with."""
+
+    __slots__ = ("_snapshot",)
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+        self._snapshot = snapshot
 
-    def swap(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def swap(self, new: Snapshot) -> Snapshot:
+        """Serve the new snapshot from the next request on. Returns the old one, which running requests keep."""
+        old, self._snapshot = self._snapshot, new
+        return old

@@ -1,0 +1,171 @@
+"""From a draft that passed every check to the snapshot that serves."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+from proxy.config.document import Node, PathKey
+from proxy.config.draft import Draft
+from proxy.config.models import FORWARD, compile_models
+from proxy.config.parts import compile_policy, params
+from proxy.config.plan import PlannedPolicy, PlannedRoute
+from proxy.config.schema import MODEL_OF_REQUEST
+from proxy.keys import Caller, KeyRing, digest
+from proxy.runtime import Limits, Server, Service, Snapshot
+from routes.failure import DEFAULT_FALLBACK
+from routes.prompt import Prompt
+from routes.route import Fallback, Route
+
+_SECRET: Final = ("api_key", "admin_key", "key", "proxy", "headers")  # keys whose values stay out of the hash
+
+
+def compile_config(draft: Draft) -> Snapshot:
+    """Build the snapshot. Asks nothing again: the checks have."""
+    services = {name: _service(draft, policy) for name, policy in draft.policies.items()}
+    forwards = [_forward_at(draft, r) for p in draft.policies.values() for r in p.routes.values() if _forwards(draft, r)]
+    return Snapshot(
+        hash=hash_of(draft),
+        files=tuple(sorted(draft.files.paths)),
+        server=_server(draft),
+        keys=_keys(draft),
+        models=compile_models(draft, forwards),
+        services=services,
+        needs_litellm=any(model.provider is not None for model in draft.config.models.values()),
+        created=int(time.time()),
+    )
+
+
+def _server(draft: Draft) -> Server:
+    written = draft.config.server
+    admin_key = draft.secrets.get(("server", "admin_key"))
+    return Server(
+        listen=written.listen,
+        admin=written.admin,
+        admin_key=admin_key.reveal() if admin_key else None,
+        workers=written.workers,
+        announce=written.announce,
+        drain=written.drain,
+        limits=Limits(written.max_body, written.hold, written.keep_alive_comment),
+        access_log=written.access_log,
+    )
+
+
+def _keys(draft: Draft) -> KeyRing:
+    callers = {}
+    for index, key in enumerate(draft.config.keys):
+        policies = frozenset(key.policies) if key.policies is not None else None
+        secret = draft.secrets[("keys", index, "key")]
+        callers[digest(secret.reveal())] = Caller(key.name, key.tenant or key.name, policies)
+    return KeyRing(callers)
+
+
+# --- routes ---
+
+
+def _forwards(draft: Draft, route: PlannedRoute) -> bool:
+    return route.spec.model == MODEL_OF_REQUEST and MODEL_OF_REQUEST not in draft.config.models
+
+
+def _forward_at(draft: Draft, route: PlannedRoute) -> str:
+    return route.spec.at or next(iter(draft.config.upstreams))
+
+
+def _service(draft: Draft, policy: PlannedPolicy) -> Service:
+    routes = _routes(draft, policy)
+    prompts = [route.prompt for name, route in routes.items() if route.prompt and name in _reachable(policy)]
+    return Service(
+        policy=compile_policy(draft, policy),
+        routes=routes,
+        baseline=routes.get(policy.spec.baseline or ""),
+        variables=frozenset().union(*(prompt.known for prompt in prompts)),
+        required=frozenset().union(*(prompt.required for prompt in prompts)),
+    )
+
+
+def _reachable(policy: PlannedPolicy) -> set[str]:
+    """Routes that a request of this policy can come to: by a rule, as the baseline, or as a fallback of these."""
+    waiting = [name for rule in policy.outcomes for name, _ in rule.named_routes] + [policy.spec.baseline or ""]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in policy.routes and name not in found:
+            found.add(name)
+            waiting.extend(fallback.to for fallback in policy.routes[name].spec.fallback)
+    return found
+
+
+def _routes(draft: Draft, policy: PlannedPolicy) -> dict[str, Route]:
+    """Each after the routes it falls back to; the checks have ruled out circles."""
+    done: dict[str, Route] = {}
+
+    def build(name: str) -> Route:
+        if name not in done:
+            planned = policy.routes[name]
+            fallback = tuple(
+                Fallback(build(each.to), frozenset(each.on) if each.on else DEFAULT_FALLBACK)
+                for each in planned.spec.fallback
+            )
+            done[name] = _route(draft, policy, planned, fallback)
+        return done[name]
+
+    for name in policy.routes:
+        build(name)
+    return done
+
+
+def _route(draft: Draft, policy: PlannedPolicy, planned: PlannedRoute, fallback: tuple[Fallback, ...]) -> Route:
+    spec = planned.spec
+    own = params(draft, spec.params, (*planned.path, "params"))
+    if _forwards(draft, planned):
+        model = FORWARD.format(_forward_at(draft, planned))
+        of_model = ()  # type: ignore[var-annotated]
+    else:
+        model = spec.model
+        of_model = params(draft, draft.config.models[model].params, ("models", model, "params"))
+    return Route(
+        name=planned.name,
+        model=model,
+        prompt=_prompt(draft, spec.prompt),
+        caller_system=spec.caller_system or policy.spec.caller_system or "merge",
+        params=(*own, *of_model),
+        fallback=fallback,
+        timeouts=spec.timeouts.given(),
+    )
+
+
+def _prompt(draft: Draft, ref: str | None) -> Prompt | None:
+    version = draft.library.find(ref) if ref is not None else None
+    return version.prompt if version else None
+
+
+# --- the hash ---
+
+
+def hash_of(draft: Draft) -> str:
+    """12 hex digits of all that was read, after expansion, without secrets and without tests."""
+    written = _open(draft.root, ())
+    assert isinstance(written, dict)
+    written.pop("tests", None)
+    prompts = {
+        version.ref: version.node.plain() for versions in draft.library.versions.values() for version in versions.values()
+    }
+    texts: Mapping[str, Any] = {"config": written, "prompts": prompts, "texts": sorted(draft.library.texts.values())}
+    data = json.dumps(texts, sort_keys=True, default=str).encode()
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def _open(node: Node, path: PathKey) -> Any:
+    """What may be known of a value: secrets are only there or not."""
+    if path and path[-1] in _SECRET and path[0] in ("server", "keys", "upstreams", "models") and len(path) == _depth(path):
+        return "***"
+    if isinstance(node.value, dict):
+        return {key: _open(child, (*path, key)) for key, child in node.value.items()}
+    if isinstance(node.value, list):
+        return [_open(child, (*path, index)) for index, child in enumerate(node.value)]
+    return node.value
+
+
+def _depth(path: PathKey) -> int:
+    return 2 if path[0] == "server" else 3

@@ -1,0 +1,186 @@
+"""Models and upstreams compiled: targets with their headers, endpoints with their weights, prices, timeouts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, Final
+
+from proxy.config.document import PathKey
+from proxy.config.draft import Draft
+from proxy.config.schema import Connection, Model, Timeouts
+from proxy.config.values import is_unknown, shown
+from proxy.meter import prices
+from proxy.meter.price import Price
+from proxy.runtime import Endpoint
+from proxy.runtime import Model as Runtime
+from proxy.runtime import Timeouts as RuntimeTimeouts
+from proxy.upstreams.base import TLS, Target
+from routes.params import DIALECTS
+
+FORWARD: Final = "request@{}"  # what a model that forwards asked names to an upstream is called
+
+
+def compile_models(draft: Draft, forwards: Iterable[str]) -> dict[str, Runtime]:
+    """All models by name, and one for each upstream that asked names are forwarded to."""
+    config = draft.config
+    targets = {name: target(draft, ("upstreams", name), up) for name, up in config.upstreams.items()}
+    models = {name: _model(draft, name, spec, targets) for name, spec in config.models.items()}
+    for at in sorted(set(forwards)):
+        upstream = config.upstreams[at]
+        endpoint = Endpoint(targets[at], "", 1.0, DIALECTS[upstream.dialect or "openai"], timeouts(draft, upstream.timeouts))
+        models[FORWARD.format(at)] = Runtime(FORWARD.format(at), (endpoint,), None, forwards=True)
+    return models
+
+
+def target(draft: Draft, path: PathKey, spec: Connection) -> Target:
+    """A server, with the headers it always gets."""
+    secret = draft.secrets.get((*path, "api_key"))
+    headers = [(name.lower().encode(), value.encode()) for name, value in spec.headers.items()]
+    if secret is not None and spec.auth in (None, "bearer"):
+        headers.append((b"authorization", b"Bearer " + secret.reveal().encode()))
+    elif secret is not None and spec.auth == "api-key":
+        headers.append((b"api-key", secret.reveal().encode()))
+    needs_httpx = spec.http2 or spec.proxy or spec.tls.certificate
+    folder = Path(draft.root.place_of((*path, "tls")).file).parent
+    files = {kind: str(folder / file) for kind, file in spec.tls.model_dump().items() if file is not None}
+    draft.files.paths.update(files.values())
+    return Target(
+        name=str(path[-1]),
+        base_url=(spec.base_url or "").rstrip("/"),
+        headers=tuple(headers),
+        client=spec.client or ("httpx" if needs_httpx else "pool"),
+        tls=TLS(**files),
+        proxy=spec.proxy,
+        http2=spec.http2,
+        max_connections=spec.max_connections,
+        keep_alive=spec.keep_alive,
+    )
+
+
+def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, Target]) -> Runtime:
+    path: PathKey = ("models", name)
+    if spec.endpoints is not None:
+        written = [endpoint.weight for endpoint in spec.endpoints]
+        shares, _ = weights(written)
+        places = [(endpoint.at, endpoint.model or name, share) for endpoint, share in zip(spec.endpoints, shares, strict=True)]
+    else:
+        places = [(spec.at or name, spec.model or name, 1.0)]
+    endpoints = []
+    for at, sent, share in places:
+        upstream = draft.config.upstreams.get(at) if spec.at or spec.endpoints else None
+        server = targets[at] if upstream else _own_target(draft, path, spec)
+        dialect = DIALECTS[spec.dialect or (upstream.dialect if upstream else None) or "openai"]
+        given = [upstream.timeouts] if upstream else []
+        endpoints.append(Endpoint(server, sent, share, dialect, timeouts(draft, *given, spec.timeouts)))
+    return Runtime(name, tuple(endpoints), price_of(draft, name, spec), spec.cache_ttl)
+
+
+def _own_target(draft: Draft, path: PathKey, spec: Model) -> Target:
+    own = target(draft, path, spec)
+    if spec.provider is None:
+        return own
+    secret = draft.secrets.get((*path, "api_key"))
+    provider: dict[str, object] = {"provider": spec.provider, **spec.options}
+    if secret is not None:
+        provider["api_key"] = secret.reveal()
+    if spec.base_url is not None:
+        provider["api_base"] = spec.base_url
+    return replace(own, client="litellm", provider=provider)
+
+
+def timeouts(draft: Draft, *given: Timeouts) -> RuntimeTimeouts:
+    """The defaults with the config's and these over them, later ones first."""
+    merged: dict[str, float] = {}
+    for each in (draft.config.timeouts, *given):
+        merged |= each.given()
+    return RuntimeTimeouts(**merged)
+
+
+def weights(written: Sequence[str | float | int | None]) -> tuple[list[float], str | None]:
+    """Shares that total 1, and what is wrong with the written ones, if anything.
+
+    All percentages (one may be `rest`), or all plain numbers, which only count beside each other, or none at all.
+    """
+    if all(weight is None for weight in written):
+        return [1 / len(written)] * len(written), None
+    if any(weight is None for weight in written):
+        return [], "some endpoints have a weight and some do not"
+    if all(isinstance(weight, int | float) for weight in written):
+        total = sum(float(weight or 0) for weight in written)
+        if total <= 0 or any(float(weight or 0) < 0 for weight in written):
+            return [], "weights must be positive"
+        return [float(weight or 0) / total for weight in written], None
+    percents = [_percent(weight) for weight in written]
+    if None in percents:
+        odd = written[percents.index(None)]
+        return [], f"{shown(odd)} is no weight beside percentages: write `80%`, or `rest`"
+    rests = [number for number, weight in enumerate(written) if weight == "rest"]
+    total_percent = sum((percent for percent in percents if percent is not None), Decimal(0))
+    if len(rests) > 1:
+        return [], "only one endpoint can take the `rest`"
+    if rests:
+        if total_percent >= 100:
+            return [], f"nothing is left for `rest`: the others total {total_percent:f} %"
+        percents[rests[0]] = 100 - total_percent
+    elif total_percent != 100:
+        return [], f"the weights total {total_percent:f} %, not 100 %"
+    return [float((percent or Decimal(0)) / 100) for percent in percents], None
+
+
+def _percent(weight: str | float | int | None) -> Decimal | None:
+    if weight == "rest":
+        return Decimal(0)
+    if not isinstance(weight, str) or not weight.endswith("%"):
+        return None
+    try:
+        percent = Decimal(weight[:-1].strip())
+    except InvalidOperation:
+        return None
+    return percent if percent.is_finite() and 0 <= percent <= 100 else None
+
+
+def price_of(draft: Draft, name: str, spec: Model) -> Price | None:
+    """The price in config, else the shipped one of the model as it is called at its first endpoint."""
+    if spec.price is not None:
+        return prices.from_config(price_data(spec))
+    if spec.provider is not None:
+        return prices.shipped(spec.model or name, spec.provider)
+    for at, sent in _sent_names(name, spec):
+        upstream = draft.config.upstreams.get(at) if at else spec
+        url = upstream.base_url if upstream else None
+        vendor = prices.vendor(url) if url and not is_unknown(url) else None
+        if found := prices.shipped(sent, vendor):
+            return found
+    return None
+
+
+def _sent_names(name: str, spec: Model) -> list[tuple[str | None, str]]:
+    if spec.endpoints is not None:
+        return [(endpoint.at, endpoint.model or name) for endpoint in spec.endpoints]
+    return [(spec.at, spec.model or name)]
+
+
+def price_data(spec: Model) -> dict[str, Any]:
+    """The price as `prices.from_config` reads it."""
+    return spec.price.model_dump(exclude_none=True, exclude_defaults=True) if spec.price is not None else {}
+
+
+def check_models(draft: Draft) -> None:
+    """Weights, prices and timeouts: what only shows when they are worked out."""
+    for name, spec in draft.config.models.items():
+        path: PathKey = ("models", name)
+        if spec.endpoints is not None:
+            _, wrong = weights([endpoint.weight for endpoint in spec.endpoints])
+            if wrong and not any(is_unknown(endpoint.weight) for endpoint in spec.endpoints):
+                draft.error((*path, "endpoints"), "bad-weights", f"model {name!r}: {wrong}")
+        try:
+            price = price_of(draft, name, spec)
+        except ValueError as bad:
+            key, _, message = str(bad).partition(": ")
+            draft.error((*path, "price", *key.split(".")), "bad-price", f"`{key}`: {message}")
+            continue
+        if price is None and name in draft.written["models"]:
+            message = f"no price is known for model {name!r}: its cost will be counted as unknown"
+            suggestion = "add `price: {input: ..., output: ...}` (US$ per 1M tokens)"
+            draft.warn(path, "unpriced-model", message, suggestion, key=True)
