@@ -77,6 +77,7 @@ class Account:
         self.session: str | None = None
         self.service: Service | None = None
         self.decision: Decision | None = None
+        self.asked = ""  # the model as the caller named it
         self.stream = False
         self.caller_prompt = "none"
         self.caller_characters = 0  # of the caller's own messages and tools

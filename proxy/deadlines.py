@@ -3,20 +3,20 @@
 import asyncio
 from collections.abc import Mapping
 
-from proxy.runtime import Model
+from proxy.runtime import Timeouts
 from proxy.upstreams.base import Failed
 from routes import failure
 from routes.route import Route
 
 
 class Deadlines:
-    """When an attempt's waits end, as `loop.time()`: the route's own timeouts over the model's."""
+    """When an attempt's waits end, as `loop.time()`: the route's own timeouts over the endpoint's."""
 
-    __slots__ = ("_first", "_idle", "_now", "_seconds", "_streamed", "_total")
+    __slots__ = ("connect", "_first", "_idle", "_now", "_seconds", "_streamed", "_total")
 
-    def __init__(self, route: Route, model: Model, now: float, streamed: bool) -> None:
+    def __init__(self, route: Route, base: Timeouts, now: float, streamed: bool) -> None:
         timeouts: Mapping[str, float] = route.timeouts
-        base = model.timeouts
+        self.connect = timeouts.get("connect", base.connect)
         self._idle = timeouts.get("idle", base.idle)
         total = timeouts.get("total", base.total)
         first = timeouts.get("first_content", base.first_content)
@@ -38,10 +38,8 @@ class Deadlines:
         """Say which limit a timeout was."""
         if failed.failure != failure.TIMEOUT or failed.phase == "connect":
             return failed
-        if self._now() >= self._total:
-            phase = "total"
-        else:
-            phase = "idle" if content else "first_content"
+        running = "idle" if content else "first_content"
+        phase = "total" if self._now() >= self._total else running
         return Failed(
             failure.TIMEOUT, f"{failed.message} ({phase} timeout of {self._seconds[phase]:g} s)", phase=phase
         )

@@ -129,6 +129,7 @@ class Chat:
         body = wire.parse(await exchange.read())
         extras = wire.extras(body)
         wire.check_chat(body)
+        account.asked = body["model"]
         account.stream = body.get("stream") is True
         service = account.service = serving(snapshot, account.caller, body["model"])
         found = self._recognise(service, body)

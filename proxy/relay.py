@@ -70,6 +70,8 @@ class Relaying:
     async def relay(self, effect: Relay) -> Relayed:
         account, route = self.account, effect.route
         model = account.snapshot.models[route.model]
+        if model.forwards:
+            model = model.asking(account.asked)
         endpoint = pick(model.endpoints)
         trial = self.last = account.open_trial(route, effect.role, model, endpoint)
         if account.stream and self._hold is None:
@@ -101,14 +103,14 @@ class Relaying:
 
     async def _attempt(self, trial: Trial, body: dict[str, Any]) -> None:
         asked = with_stream_usage(body)
+        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop.time(), self.account.stream)
         call = Call(
             path=CHAT,
             body=self._encode(body, trial.endpoint),
             headers=self.forwarded,
             stream=self.account.stream,
-            connect_timeout=trial.model.timeouts.connect,
+            connect_timeout=deadlines.connect,
         )
-        deadlines = Deadlines(trial.route, trial.model, self._loop.time(), self.account.stream)
         upstream = self.upstreams.get(trial.endpoint.target)
         reply = await self._waiting(upstream.send(call, deadlines.first()), deadlines)
         try:
