@@ -54,7 +54,7 @@ def load(
     """
     files = Files(env=os.environ if env is None else env, strict_env=strict_env)
     root = read_all(Path(path), files, tests=tests)
-    readable = not has_errors(files.problems)
+    readable = not any(p.severity == "error" and p.code != "missing-variable" for p in files.problems)
     valid = validate(root)
     files.problems += valid.problems
     if valid.config is None:

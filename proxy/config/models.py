@@ -28,7 +28,8 @@ def compile_models(draft: Draft, forwards: Iterable[str]) -> dict[str, Runtime]:
     models = {name: _model(draft, name, spec, targets) for name, spec in config.models.items()}
     for at in sorted(set(forwards)):
         upstream = config.upstreams[at]
-        endpoint = Endpoint(targets[at], "", 1.0, DIALECTS[upstream.dialect or "openai"], timeouts(draft, upstream.timeouts))
+        dialect = DIALECTS[upstream.dialect or "openai"]
+        endpoint = Endpoint(targets[at], "", 1.0, (dialect,), timeouts(draft, upstream.timeouts))
         models[FORWARD.format(at)] = Runtime(FORWARD.format(at), (endpoint,), None, forwards=True)
     return models
 
@@ -72,7 +73,7 @@ def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, Target]) 
         server = targets[at] if upstream else _own_target(draft, path, spec)
         dialect = DIALECTS[spec.dialect or (upstream.dialect if upstream else None) or "openai"]
         given = [upstream.timeouts] if upstream else []
-        endpoints.append(Endpoint(server, sent, share, dialect, timeouts(draft, *given, spec.timeouts)))
+        endpoints.append(Endpoint(server, sent, share, (dialect,), timeouts(draft, *given, spec.timeouts)))
     return Runtime(name, tuple(endpoints), price_of(draft, name, spec), spec.cache_ttl)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from policies import Arm, Decision, Policy, Rule, Split, compile_when, contradiction, unreachable
 from policies import compile_sticky, index_rules, parse_shares
 from policies import vocabulary
-from policies.caller_prompt import KnownPrompt, KnownPrompts
+from policies.caller_prompt import KnownPrompt, KnownPrompts, Literal, Slot
 from policies.problems import Problems as PolicyProblems
 from proxy.config.document import PathKey, scalar
 from proxy.config.draft import Draft
@@ -14,6 +14,7 @@ from proxy.config.plan import PlannedPolicy, PlannedRule
 from proxy.config.problems import suggest
 from proxy.config.values import Expanded, is_unknown
 from routes.params import ParamProblems, Params, compile_params
+from routes.prompt import Ref
 
 
 class _Problem(Protocol):
@@ -31,7 +32,8 @@ def _report(draft: Draft, root: PathKey, problems: Iterable[_Problem]) -> None:
     for problem in problems:
         base = ("conditions", named) if (named := getattr(problem, "named", None)) else root
         key = problem.code.startswith("unknown-")
-        draft.error((*base, *problem.path), problem.code, problem.message, suggest(problem.suggestion), key=key)
+        report = draft.warn if getattr(problem, "severity", "error") == "warning" else draft.error
+        report((*base, *problem.path), problem.code, problem.message, suggest(problem.suggestion), key=key)
 
 
 # --- conditions ---
@@ -109,10 +111,12 @@ def params(draft: Draft, data: dict[str, Any] | None, path: PathKey) -> tuple[Pa
     if data is None:
         return ()
     try:
-        return (compile_params(_json(data)),)
+        compiled = compile_params(_json(data))
     except ParamProblems as wrong:
         _report(draft, path, wrong.problems)
         return ()
+    _report(draft, path, compiled.warnings)
+    return (compiled,)
 
 
 def _json(value: Any) -> Any:
@@ -206,8 +210,13 @@ def known_prompts(draft: Draft, policy: PlannedPolicy) -> KnownPrompts | None:
     for version in draft.library.matching(ref):
         segments = version.prompt.segments() if version.prompt else ""
         if not isinstance(segments, str):
-            found.append(KnownPrompt(version.name, version.version, segments))
+            messages = tuple((role, tuple(_recognised(part) for part in parts)) for role, parts in segments)
+            found.append(KnownPrompt(version.ref, version.version, messages))
     return KnownPrompts(found)
+
+
+def _recognised(part: str | Ref) -> Literal | Slot:
+    return Literal(part) if isinstance(part, str) else Slot(part.name)
 
 
 def check_caller_prompts(draft: Draft) -> None:
