@@ -145,20 +145,21 @@ def _stopped_by_signals() -> asyncio.Event:
     return stop
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, object]) -> bool:
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
     """Do the work, or give it up when told to stop. Returns whether it was done."""
-    async with asyncio.TaskGroup() as group:
-        stopped = group.create_task(stop.wait())
-        working = asyncio.gather(work, return_exceptions=True)  # a failure is raised below, not as a group
+    loop = asyncio.get_running_loop()
+    working: asyncio.Task[Any] = loop.create_task(work)
+    stopped: asyncio.Task[Any] = loop.create_task(stop.wait())
+    try:
         await asyncio.wait({working, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
         stopped.cancel()
         if not working.done():
             working.cancel()
             await asyncio.wait({working})
-            return False
-    (result,) = working.result()
-    if isinstance(result, BaseException):
-        raise result
+    if working.cancelled():
+        return False
+    working.result()  # raises what it raised
     return True
 
 
