@@ -17,6 +17,8 @@ import httpx
 
 READY = 60.0  # seconds a process may take to become ready; a cold start on a slow machine is one
 STOP = 10.0  # seconds a process may take to end before it is killed
+# The children run the code that runs here, whatever folder the demo was started in.
+_HERE = str(Path(__file__).parents[2])
 
 
 class NotReady(Exception):
@@ -89,11 +91,11 @@ class Stage:
         self, module: str, *arguments: str, stdout: int | None = None, env: Mapping[str, str] | None = None
     ) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *arguments,
+            sys.executable, "-P", "-m", module, *arguments,
             stdin=asyncio.subprocess.PIPE,  # closes when we die, however we die
             stdout=self._log if stdout is None else stdout,
             stderr=self._log,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "PYTHONPATH": _HERE, **(env or {})},
             start_new_session=True,  # a Ctrl-C is ours to handle: the proxy must outlive the last scrape
         )  # fmt: skip
         self._running.append(process)

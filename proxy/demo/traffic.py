@@ -82,11 +82,19 @@ class Outcome:
 
 
 def asks(seed: int, prompt: list[Message] | None = None) -> Iterator[Ask]:
-    """An endless, repeatable sequence of requests. `prompt`: what callers send who bring the long prompt themselves."""
+    """An endless, repeatable sequence. `prompt`: what callers send who bring the long prompt themselves."""
     chance = random.Random(seed)  # noqa: S311 - a mixture, not a secret
     kinds, weights = list(MIXTURE), list(MIXTURE.values())
     while True:
         yield _ask(chance, chance.choices(kinds, weights)[0], prompt)
+
+
+def first() -> Ask:
+    """A plain question from a gold customer."""
+    question = "Where is my order AC-10001? It was supposed to arrive on Monday."
+    return Ask(
+        "gold", [{"role": "user", "content": question}], headers={"x-tier": "gold"}, options={"user": "user-00"}
+    )
 
 
 def _ask(chance: random.Random, kind: str, prompt: list[Message] | None) -> Ask:
