@@ -146,8 +146,9 @@ class Supervisor:
 
     async def run(self) -> int:
         self._handle_signals()
-        admin = Admin(self)
-        await admin.start(self._admin_socket)
+        admin = Admin(self) if self._admin_socket is not None else None
+        if admin is not None and self._admin_socket is not None:
+            await admin.start(self._admin_socket)
         try:
             await self._start_workers()
             self.life.state = "ready"
@@ -155,7 +156,8 @@ class Supervisor:
             await self._stop.wait()
             await self._drain()
         finally:
-            await admin.stop()
+            if admin is not None:
+                await admin.stop()
             await self.tasks.close()
         return 0
 

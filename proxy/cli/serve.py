@@ -3,80 +3,120 @@
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
-import sys
+from collections.abc import Coroutine
 from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
-from proxy.cli.output import fail, show_problems
-from proxy.config.load import load
-from proxy.meter import log
-from proxy.runtime import Snapshot
+import typer
 
-try:
-    from uvloop import new_event_loop
-except ImportError:  # not on Windows
-    from asyncio import new_event_loop
+from proxy.cli.options import DEFAULT_CONFIG, ConfigFile
+
+if TYPE_CHECKING:
+    from proxy.config.load import Loaded
+    from proxy.runtime import Snapshot
+
+COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
 
 
-def serve(config: str, host: str | None, port: int | None, admin_port: int | None, workers: int | None) -> int:
-    """Run the proxy until a signal ends it; returns the exit code."""
+def serve(
+    config: ConfigFile = DEFAULT_CONFIG,
+    host: Annotated[str | None, typer.Option(help="Listen here instead of server.listen's host.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="... and port; 0 takes a free one.")] = None,
+    admin_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The admin listener's port.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, max=512, help="Processes; default: server.workers.")] = None,
+) -> None:
+    """Run the proxy.
+
+    SIGHUP reads the config again (so does a change of its files), SIGUSR2 replaces the workers one by one, SIGTERM
+    drains and ends with 0, SIGINT the same without waiting for load balancers.
+    """
+    from proxy.config.load import load
     from proxy.supervisor import Supervisor
     from proxy.worker import address, listen
 
     loaded = load(config)
     show_problems(loaded)
     if loaded.snapshot is None:
-        return 1
+        raise typer.Exit(1)
     snapshot = with_options(loaded.snapshot, host, port, admin_port, workers)
     server = snapshot.server
     if not snapshot.keys.callers and not is_loopback(server.listen):
-        return fail(
+        fail(
             f"{server.listen} is not a loopback address and the config has no `keys:`: "
             "anybody could spend on your accounts. Add keys, or listen on 127.0.0.1"
         )
-    try:
-        data = listen(server.listen)
-        admin = listen(server.admin) if server.admin is not None else None
-    except OSError as error:
-        where = server.listen if "data" not in locals() else server.admin
-        hint = "; is another server running there? --port takes another one" if error.errno == errno.EADDRINUSE else ""
-        return fail(f"cannot listen on {where}: {os.strerror(error.errno or 0)}{hint}")
-    lines = log.configure()
-    print(
-        f"pointsman {snapshot.hash}: http://{address(data)}/v1"
-        + (f"  admin http://{address(admin)}/metrics" if admin is not None else ""),
-        file=sys.stderr,
-        flush=True,
-    )
-    supervisor = Supervisor(config, snapshot, data, admin, server.workers)
-    try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(supervisor.run())
-    finally:
-        lines.close()
+    data = opened(server.listen, "--port", listen)
+    admin = opened(server.admin, "--admin-port", listen) if server.admin is not None else None
+    where = f"; admin on http://{address(admin)} (/metrics /healthz /readyz)" if admin is not None else ""
+    typer.echo(f"pointsman serves http://{address(data)}/v1{where}; config {snapshot.hash}", err=True)
+    run(Supervisor(str(config), snapshot, data, admin, server.workers).run())
 
 
-def work(config: str, listener: int, line: int) -> int:
-    """Run one worker process on inherited descriptors. The supervisor's command, not a user's."""
+def work(
+    config: Annotated[str, typer.Argument()],
+    listener: Annotated[int, typer.Argument()],
+    line: Annotated[int, typer.Argument()],
+) -> None:
+    """Run one worker process on inherited descriptors: the supervisor's command, not a person's."""
+    from proxy.config.load import load
     from proxy.supervisor import serve_remote
 
     loaded = load(config)
     if loaded.snapshot is None:
-        return 1
-    lines = log.configure()
+        raise typer.Exit(1)
     sock, channel = socket.socket(fileno=listener), socket.socket(fileno=line)
     sock.setblocking(False)
+    run(serve_remote(config, loaded.snapshot, sock, channel))
+
+
+def run(main: Coroutine[Any, Any, int]) -> None:
+    """Run the server's main to its end on the fast loop, with logging set up; leave with its exit code."""
+    import gc
+
+    from proxy.meter import log
+
+    loop_factory: Any = None
+    with contextlib.suppress(ImportError):  # not on Windows
+        from uvloop import new_event_loop as loop_factory
+    gc.set_threshold(*COLLECT_AFTER)
+    lines = log.configure()
     try:
-        with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            return runner.run(serve_remote(config, loaded.snapshot, sock, channel))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            code = runner.run(main)
     finally:
         lines.close()
+    raise typer.Exit(code)
+
+
+def opened(address: str, option: str, listen: Any) -> socket.socket:
+    try:
+        sock: socket.socket = listen(address)
+    except OSError as error:
+        hint = (
+            f": something else listens there; {option} takes another port" if error.errno == errno.EADDRINUSE else ""
+        )
+        fail(f"cannot listen on {address} ({os.strerror(error.errno or 0)}){hint}")
+    return sock
+
+
+def fail(message: str) -> NoReturn:
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def show_problems(loaded: "Loaded") -> None:
+    from proxy.config import problems as report
+
+    if loaded.problems:
+        typer.echo(report.as_text(loaded.problems, loaded.sources, loaded.secrets, lambda text, _: text), err=True)
 
 
 def with_options(
-    snapshot: Snapshot, host: str | None, port: int | None, admin_port: int | None, workers: int | None
-) -> Snapshot:
+    snapshot: "Snapshot", host: str | None, port: int | None, admin_port: int | None, workers: int | None
+) -> "Snapshot":
     """The snapshot with the command line's addresses and number of workers over the config's."""
     server = snapshot.server
     server = replace(server, listen=moved(server.listen, host, port), workers=workers or server.workers)
@@ -92,8 +132,6 @@ def moved(address: str, host: str | None, port: int | None) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    import ipaddress
-
     host = address.rpartition(":")[0].strip("[]")
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback

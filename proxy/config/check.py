@@ -65,16 +65,24 @@ def check_connections(draft: Draft) -> None:
         needs = {"http2": connection.http2, "proxy": connection.proxy, "tls": connection.tls.certificate}
         for key, value in needs.items():
             if value and client == "pool" and connection.client is not None:
-                draft.error((*path, key), "needs-httpx", f"`{key}` does not work with `client: pool`", "use `client: httpx`")
+                draft.error(
+                    (*path, key), "needs-httpx", f"`{key}` does not work with `client: pool`", "use `client: httpx`"
+                )
         if bool(connection.tls.certificate) != bool(connection.tls.key):
             draft.error((*path, "tls"), "missing-key", "a client certificate needs `certificate` and `key`")
         for header in connection.headers:
             if header.lower() in ("host", "content-length", "transfer-encoding", "connection", "content-type"):
-                draft.error((*path, "headers", header), "bad-header", f"the header {header!r} is the proxy's to set", key=True)
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"the header {header!r} is the proxy's to set", key=True
+                )
             elif not header.isascii() or not header.replace("-", "").replace("_", "").isalnum():
-                draft.error((*path, "headers", header), "bad-header", f"{header!r} cannot be a header's name", key=True)
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"{header!r} cannot be a header's name", key=True
+                )
             elif any(c < " " or c > "~" for c in connection.headers[header]):
-                draft.error((*path, "headers", header), "bad-header", f"the value of {header!r} must be printable ASCII")
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"the value of {header!r} must be printable ASCII"
+                )
 
 
 def _connections(draft: Draft) -> Iterator[tuple[PathKey, Connection, str]]:
@@ -118,7 +126,9 @@ def check_models(draft: Draft) -> None:
         for index, endpoint in enumerate(model.endpoints or []):
             draft.refer("upstreams", endpoint.at, (*path, "endpoints", index, "at"), f"model {name!r}")
         if model.options and model.provider is None:
-            draft.error((*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True)
+            draft.error(
+                (*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True
+            )
     if needing := [name for name, model in draft.config.models.items() if model.provider is not None]:
         if find_spec("litellm") is None:
             for name in needing:
@@ -213,7 +223,9 @@ def _check_fallbacks(draft: Draft, policy: PlannedPolicy) -> None:
             path = _fallback_path(draft, route, index)
             if not _has_route(draft, policy, fallback.to):
                 owner = f"policy {policy.name!r}, to which {route.name!r} could fall back"
-                draft.error(path, "unknown-route", f"no route {fallback.to!r} in {owner}", _near_route(policy, fallback.to))
+                draft.error(
+                    path, "unknown-route", f"no route {fallback.to!r} in {owner}", _near_route(policy, fallback.to)
+                )
             elif cycle := _way_back(policy, fallback.to, route.name):
                 draft.error(path, "fallback-cycle", f"fallbacks go in a circle: {' -> '.join([route.name, *cycle])}")
 
@@ -349,7 +361,12 @@ def check_tests(draft: Draft) -> None:
             draft.refer("policies", expect.policy, (*path, "expect", "policy"), f"test {test.name!r}")
         if test.given.key is not None and test.given.key not in {key.name for key in draft.config.keys}:
             names = [key.name for key in draft.config.keys]
-            draft.error((*path, "given", "key"), "unknown-key-name", f"no key {test.given.key!r}", did_you_mean(test.given.key, names))
+            draft.error(
+                (*path, "given", "key"),
+                "unknown-key-name",
+                f"no key {test.given.key!r}",
+                did_you_mean(test.given.key, names),
+            )
         if not isinstance(asked, str) or expect.error is not None:
             continue
         policy = draft.policies.get(asked) or draft.policies.get("*")
@@ -357,7 +374,9 @@ def check_tests(draft: Draft) -> None:
             if expect.policy is None and not draft.is_known("policies", asked):
                 draft.refer("policies", asked, (*path, "request", "model"), f"test {test.name!r}")
             continue
-        rules = {rule.name for rule in policy.outcomes} | ({"caller-prompt-near"} if policy.spec.caller_prompt else set())
+        rules = {rule.name for rule in policy.outcomes} | (
+            {"caller-prompt-near"} if policy.spec.caller_prompt else set()
+        )
         _expect(draft, path, "rule", expect.rule, rules, policy)
         _expect(draft, path, "route", expect.route, set(policy.routes), policy)
 
@@ -370,7 +389,9 @@ def _expect(
     for index, name in enumerate([value] if isinstance(value, str) else value or []):
         if name not in known and not is_unknown(name):
             where = (*path, "expect", kind) if isinstance(value, str) else (*path, "expect", kind, index)
-            draft.error(where, f"unknown-{kind}", f"no {kind} {name!r} in policy {policy.name!r}", did_you_mean(name, known))
+            draft.error(
+                where, f"unknown-{kind}", f"no {kind} {name!r} in policy {policy.name!r}", did_you_mean(name, known)
+            )
 
 
 # --- what nobody uses ---

@@ -61,7 +61,13 @@ def load(
         return _loaded(None, files, None, valid.root)
     draft = _draft(valid, root, files, whole=readable and not valid.problems)
     parts.compile_conditions(draft)
-    for find_problems in (check, models.check_models, parts.check_params, parts.check_splits, parts.check_caller_prompts):
+    for find_problems in (
+        check,
+        models.check_models,
+        parts.check_params,
+        parts.check_splits,
+        parts.check_caller_prompts,
+    ):
         find_problems(draft)
     snapshot = None if has_errors(files.problems) else compile_config(draft)
     return _loaded(snapshot, files, draft, valid.root)

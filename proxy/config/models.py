@@ -64,7 +64,10 @@ def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, Target]) 
     if spec.endpoints is not None:
         written = [endpoint.weight for endpoint in spec.endpoints]
         shares, _ = weights(written)
-        places = [(endpoint.at, endpoint.model or name, share) for endpoint, share in zip(spec.endpoints, shares, strict=True)]
+        places = [
+            (endpoint.at, endpoint.model or name, share)
+            for endpoint, share in zip(spec.endpoints, shares, strict=True)
+        ]
     else:
         places = [(spec.at or name, spec.model or name, 1.0)]
     endpoints = []

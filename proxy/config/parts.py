@@ -70,7 +70,9 @@ def _check_reach(draft: Draft, policy: PlannedPolicy) -> None:
     """Rules behind another one that takes all their requests."""
     paths = {index: rule.path for index, rule in enumerate(policy.rules)}
     nothing = Decision(policy.name, "", "")
-    rules = [Rule(rule.name, draft.conditions[rule.path], nothing, "", index) for index, rule in enumerate(policy.rules)]
+    rules = [
+        Rule(rule.name, draft.conditions[rule.path], nothing, "", index) for index, rule in enumerate(policy.rules)
+    ]
     for rule, earlier in unreachable(rules):
         message = f"the rule {rule.name!r} is never reached: {earlier.name!r} before it takes all its requests"
         draft.error(paths[rule.line], "unreachable-rule", message, f"move it before {earlier.name!r}, or delete it")
@@ -171,7 +173,8 @@ def _split(policy: str, rule: PlannedRule) -> Split:
     unknown = any(is_unknown(share) for share in written.values())
     weights = dict.fromkeys(written, 1 / len(written)) if unknown else parse_shares(written)
     arms = tuple(
-        Arm(Decision(policy, rule.name, arm, arm, propensity=weight or 1.0), weight) for arm, weight in weights.items()
+        Arm(Decision(policy, rule.name, arm, arm, propensity=weight or 1.0), weight)
+        for arm, weight in weights.items()
     )
     return Split(arms, rule.spec.salt or f"{policy}/{rule.name}", compile_sticky(rule.spec.sticky))
 

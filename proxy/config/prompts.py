@@ -186,5 +186,3 @@ class _Reader:
 
 def _beside(place: Place, written: str) -> Path:
     return Path(place.file).parent / written
-
-

@@ -156,9 +156,7 @@ class Fallback(Section):
     on: Failures | None = Field(None, alias="if", min_length=1, description="The failures it answers to.")
 
 
-FallbackItem: TypeAlias = Annotated[
-    Fallback, BeforeValidator(_as_fallback, json_schema_input_type=Name | Fallback)
-]
+FallbackItem: TypeAlias = Annotated[Fallback, BeforeValidator(_as_fallback, json_schema_input_type=Name | Fallback)]
 Fallbacks: TypeAlias = Annotated[
     list[FallbackItem], BeforeValidator(_as_list, json_schema_input_type=Name | Fallback | list[Name | Fallback])
 ]
@@ -207,9 +205,7 @@ class Rule(Outcome):
     when: Any = Field(description="The condition: facts, `all`, `any`, `not`, or a condition's name.")
 
 
-Default: TypeAlias = Annotated[
-    Outcome, BeforeValidator(_as_outcome, json_schema_input_type=Name | Route | Outcome)
-]
+Default: TypeAlias = Annotated[Outcome, BeforeValidator(_as_outcome, json_schema_input_type=Name | Route | Outcome)]
 
 
 class Policy(Section):

@@ -64,7 +64,9 @@ _Located = tuple[PathKey, PathKey, ErrorDetails]  # path of the node, path of th
 def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]:
     """Of a value that may be several things, keep the errors of the thing it looks like."""
     located = [(*_locate(root, error), error) for error in errors]
-    deeper = {union for path, union, error in located if union != () and (len(path) > len(union) or not _is_type(error))}
+    deeper = {
+        union for path, union, error in located if union != () and (len(path) > len(union) or not _is_type(error))
+    }
     kept: dict[tuple[PathKey, str], _Located] = {}
     for path, union, error in located:
         if _is_type(error) and path == union and union in deeper:
@@ -72,7 +74,9 @@ def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]
         kind = "type" if _is_type(error) and path == union else f"{error['type']}{error['loc'][-1:]}"
         if kind == "type" and (path, kind) in kept:
             first = kept[(path, kind)][2]
-            expected = f"{first.get('ctx', {}).get('expected') or _EXPECTED[first['type']]} or {_EXPECTED[error['type']]}"
+            expected = (
+                f"{first.get('ctx', {}).get('expected') or _EXPECTED[first['type']]} or {_EXPECTED[error['type']]}"
+            )
             error = error | {"ctx": {"expected": expected}}  # type: ignore[assignment]
         kept[(path, kind)] = (path, union, error)
     return list(kept.values())
@@ -199,5 +203,3 @@ def _said(root: Node, entity: PathKey) -> str:
         return repr(own)
     named = root.at((*entity, "name"))
     return repr(named.value) if named is not None and isinstance(named.value, str) else f"{own + 1}"
-
-

@@ -128,7 +128,9 @@ def shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-_AS_DURATION: Final = {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d.*(ms|s|m|h|d)$"}]}
+_AS_DURATION: Final = {
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d.*(ms|s|m|h|d)$"}]
+}
 _AS_SIZE: Final = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d.*B?$"}]}
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
