@@ -1,5 +1,6 @@
 """The data listener's table of paths, and the one seam where errors become answers."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -40,6 +41,9 @@ class App:
     async def __call__(self, exchange: Exchange) -> None:
         try:
             await self._answer(exchange)
+        except asyncio.CancelledError:
+            if not exchange.disconnected:
+                raise
         except PointsmanError as error:
             reply_error(exchange, new_id(), error)
         except Exception as error:

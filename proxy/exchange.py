@@ -4,7 +4,7 @@ Writes are synchronous and buffered by the transport; `drain` waits while the cl
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -41,7 +41,6 @@ class Exchange:
         "is_begun",
         "keep_alive",
         "method",
-        "on_disconnect",
         "path",
         "received",
         "refused",
@@ -64,7 +63,6 @@ class Exchange:
         self.complete = False  # the answer is out
         self.disconnected = False  # the client has gone
         self.status = 0  # sent to the client
-        self.on_disconnect: Callable[[], None] | None = None
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
         self._body_future: asyncio.Future[None] | None = None

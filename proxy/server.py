@@ -89,8 +89,8 @@ class Protocol(asyncio.Protocol):
         self.waiting.clear()
         if lost is not None and not lost.complete:
             lost.disconnected = True
-            if lost.on_disconnect is not None:
-                lost.on_disconnect()
+            if lost.task is not None:
+                lost.task.cancel()  # nobody waits for the answer; what was used is booked
 
     def eof_received(self) -> None:
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
