@@ -56,7 +56,7 @@ def _around(prompt: Prompt, ask: "Ask", caller_system: str) -> list[Any]:
 
 
 def _leading_system(messages: list[Any]) -> int:
-    """Return how many system messages the caller begins with; one that is malformed is left for the model to refuse."""
+    """Return how many system messages the caller begins with; the model may refuse a malformed one."""
     count = 0
     for message in messages:
         if not isinstance(message, dict) or message.get("role") not in SYSTEM:

@@ -52,7 +52,7 @@ def apply_all(every: Sequence[Params], body: dict[str, Any]) -> None:
 
 
 def _rename(names: Mapping[str, str], body: dict[str, Any]) -> None:
-    """Where the caller sent both names, the new one counts: it is what the server would have read."""
+    """Where the caller sent both names, the value under the new one counts."""
     for old, new in names.items():
         if old in body:
             value = body.pop(old)
@@ -162,8 +162,8 @@ DIALECTS: Mapping[str, Params] = MappingProxyType(
         "none": Params(),
         # OpenAI's reasoning models refuse `max_tokens`; all its chat models know the new name.
         "openai": Params(rename={"max_tokens": "max_completion_tokens"}, chat_only=True),
-        # vLLM ignores fields that it does not know (with a line in its log for each request), and before 0.6.4 it
-        # refused them. Before 0.7 it did not know `max_completion_tokens`, so that an answer had no limit. The chat
+        # vLLM warns in its log of each request with a field that it does not know; its older versions refuse it.
+        # Those do not know `max_completion_tokens` either, which would leave the answer without a limit. The chat
         # templates of most open models refuse the role `developer`.
         "vllm": Params(
             rename={"max_completion_tokens": "max_tokens"},
