@@ -30,7 +30,9 @@ class Endpoint:
     model: str  # the name sent upstream
     weight: float  # share in (0, 1]
     dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
-    timeouts: Timeouts = Timeouts()  # the defaults, the config's, the upstream's and the model's; a route's go over them
+    timeouts: Timeouts = (
+        Timeouts()
+    )  # the defaults, the config's, the upstream's and the model's; a route's go over them
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ _SECRET: Final = ("api_key", "admin_key", "key", "proxy", "headers")  # keys who
 def compile_config(draft: Draft) -> Snapshot:
     """Build the snapshot. Asks nothing again: the checks have."""
     services = {name: _service(draft, policy) for name, policy in draft.policies.items()}
-    forwards = [_forward_at(draft, r) for p in draft.policies.values() for r in p.routes.values() if _forwards(draft, r)]
+    forwards = [
+        _forward_at(draft, r) for p in draft.policies.values() for r in p.routes.values() if _forwards(draft, r)
+    ]
     return Snapshot(
         hash=hash_of(draft),
         files=tuple(sorted(draft.files.paths)),
@@ -149,7 +151,9 @@ def hash_of(draft: Draft) -> str:
     assert isinstance(written, dict)
     written.pop("tests", None)
     prompts = {
-        version.ref: version.node.plain() for versions in draft.library.versions.values() for version in versions.values()
+        version.ref: version.node.plain()
+        for versions in draft.library.versions.values()
+        for version in versions.values()
     }
     texts: Mapping[str, Any] = {"config": written, "prompts": prompts, "texts": sorted(draft.library.texts.values())}
     data = json.dumps(texts, sort_keys=True, default=str).encode()
@@ -158,7 +162,12 @@ def hash_of(draft: Draft) -> str:
 
 def _open(node: Node, path: PathKey) -> Any:
     """What may be known of a value: secrets are only there or not."""
-    if path and path[-1] in _SECRET and path[0] in ("server", "keys", "upstreams", "models") and len(path) == _depth(path):
+    if (
+        path
+        and path[-1] in _SECRET
+        and path[0] in ("server", "keys", "upstreams", "models")
+        and len(path) == _depth(path)
+    ):
         return "***"
     if isinstance(node.value, dict):
         return {key: _open(child, (*path, key)) for key, child in node.value.items()}

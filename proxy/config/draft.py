@@ -25,10 +25,14 @@ class Draft:
     whole: bool  # False: parts were cut out as wrong, so what seems unused may not be
     conditions: dict[PathKey, Condition] = field(default_factory=dict)  # by the path of the rule
 
-    def error(self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False) -> None:
+    def error(
+        self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False
+    ) -> None:
         self._report(path, "error", code, message, suggestion, key)
 
-    def warn(self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False) -> None:
+    def warn(
+        self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False
+    ) -> None:
         self._report(path, "warning", code, message, suggestion, key)
 
     def _report(

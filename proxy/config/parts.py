@@ -3,9 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from policies import Arm, Decision, Policy, Rule, Split, compile_when, contradiction, unreachable
-from policies import compile_sticky, index_rules, parse_shares
-from policies import vocabulary
+from policies import (
+    Arm,
+    Decision,
+    Policy,
+    Rule,
+    Split,
+    compile_sticky,
+    compile_when,
+    contradiction,
+    index_rules,
+    parse_shares,
+    unreachable,
+    vocabulary,
+)
 from policies.caller_prompt import KnownPrompt, KnownPrompts, Literal, Slot
 from policies.problems import Problems as PolicyProblems
 from proxy.config.document import PathKey, scalar
@@ -33,7 +44,8 @@ def _report(draft: Draft, root: PathKey, problems: Iterable[_Problem]) -> None:
         base = ("conditions", named) if (named := getattr(problem, "named", None)) else root
         key = problem.code.startswith("unknown-")
         report = draft.warn if getattr(problem, "severity", "error") == "warning" else draft.error
-        report((*base, *problem.path), problem.code, problem.message, suggest(problem.suggestion), key=key)
+        code = "wrong-type" if problem.code == "type" else problem.code
+        report((*base, *problem.path), code, problem.message, suggest(problem.suggestion), key=key)
 
 
 # --- conditions ---
@@ -70,7 +82,9 @@ def _check_reach(draft: Draft, policy: PlannedPolicy) -> None:
     """Rules behind another one that takes all their requests."""
     paths = {index: rule.path for index, rule in enumerate(policy.rules)}
     nothing = Decision(policy.name, "", "")
-    rules = [Rule(rule.name, draft.conditions[rule.path], nothing, "", index) for index, rule in enumerate(policy.rules)]
+    rules = [
+        Rule(rule.name, draft.conditions[rule.path], nothing, "", index) for index, rule in enumerate(policy.rules)
+    ]
     for rule, earlier in unreachable(rules):
         message = f"the rule {rule.name!r} is never reached: {earlier.name!r} before it takes all its requests"
         draft.error(paths[rule.line], "unreachable-rule", message, f"move it before {earlier.name!r}, or delete it")
@@ -171,7 +185,8 @@ def _split(policy: str, rule: PlannedRule) -> Split:
     unknown = any(is_unknown(share) for share in written.values())
     weights = dict.fromkeys(written, 1 / len(written)) if unknown else parse_shares(written)
     arms = tuple(
-        Arm(Decision(policy, rule.name, arm, arm, propensity=weight or 1.0), weight) for arm, weight in weights.items()
+        Arm(Decision(policy, rule.name, arm, arm, propensity=weight or 1.0), weight)
+        for arm, weight in weights.items()
     )
     return Split(arms, rule.spec.salt or f"{policy}/{rule.name}", compile_sticky(rule.spec.sticky))
 

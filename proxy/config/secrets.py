@@ -40,9 +40,13 @@ def read_secrets(config: Config, root: Node, files: Files) -> dict[PathKey, Secr
                 continue
             text = read
         if not text:
-            files.report(place, "error", "empty-secret", f"`{path[-1]}` is empty", "leave it out where none is needed")
+            files.report(
+                place, "error", "empty-secret", f"`{path[-1]}` is empty", "leave it out where none is needed"
+            )
         elif any(c < "!" or c > "~" for c in text):
-            files.report(place, "error", "bad-secret", f"`{path[-1]}` holds a character that no HTTP header can carry")
+            files.report(
+                place, "error", "bad-secret", f"`{path[-1]}` holds a character that no HTTP header can carry"
+            )
         else:
             found[path] = Secret(text)
     return found

@@ -90,7 +90,9 @@ def dump_service(name: str, service: Service) -> list[str]:
     lines += [f"  route {dump_route(route)}" for route in service.routes.values()]
     lines += [f"  rule {dump_rule(rule)}" for rule in (*policy.rules, policy.default)]
     if service.variables:
-        lines.append(f"  variables {', '.join(sorted(service.variables))}; required {', '.join(sorted(service.required))}")
+        lines.append(
+            f"  variables {', '.join(sorted(service.variables))}; required {', '.join(sorted(service.required))}"
+        )
     return lines
 
 
