@@ -1,7 +1,7 @@
 """The command line: a table of commands, each imported when it is asked for.
 
-A command is a function in its own module, with a typer signature and a docstring; what it needs beyond that it imports
-inside, so that asking for help or checking a file never loads a server.
+A command is a function in its own module, with a typer signature and a docstring; what it needs beyond that it
+imports inside, so that asking for help or checking a file never loads a server.
 """
 
 from importlib import import_module

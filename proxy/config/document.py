@@ -165,6 +165,7 @@ _PLAINER: Final = {
     "did not find expected ',' or ']'": "expected `,` or `]`",
     "found unexpected end of stream": "the file ends inside a quoted text",
     "could not find expected ':'": "expected a `:` after the key",
+    "did not find expected node content": "expected a value",
     "found undefined alias": "no anchor of that name before this alias",
     "block sequence entries are not allowed in this context": "a `- item` is not possible here",
 }

@@ -170,7 +170,7 @@ class _Merged:
         for match in found:
             if match.resolve() in stack:
                 if not is_glob:  # `include: '*.yaml'` meets itself and means the others
-                    self.files.report(place, "error", "include-cycle", f"{shown_path(match)} includes itself")
+                    self.files.report(place, "error", "include-cycle", f"{shown_path(match)} leads back to this file")
                 continue
             self.add_file(match, stack)
 

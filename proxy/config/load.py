@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.config import models, parts
-from proxy.config.check import check
+from proxy.config.checks import check
 from proxy.config.compile import compile_config
 from proxy.config.document import Node
 from proxy.config.draft import Draft
@@ -60,15 +59,7 @@ def load(
     if valid.config is None:
         return _loaded(None, files, None, valid.root)
     draft = _draft(valid, root, files, whole=readable and not valid.problems)
-    parts.compile_conditions(draft)
-    for find_problems in (
-        check,
-        models.check_models,
-        parts.check_params,
-        parts.check_splits,
-        parts.check_caller_prompts,
-    ):
-        find_problems(draft)
+    check(draft)
     snapshot = None if has_errors(files.problems) else compile_config(draft)
     return _loaded(snapshot, files, draft, valid.root)
 

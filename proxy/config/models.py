@@ -90,7 +90,9 @@ def _own_target(draft: Draft, path: PathKey, spec: Model) -> Target:
         provider["api_key"] = secret.reveal()
     if spec.base_url is not None:
         provider["api_base"] = spec.base_url
-    return replace(own, client="litellm", provider=provider)
+    if spec.headers:
+        provider["extra_headers"] = dict(spec.headers)
+    return replace(own, client="litellm", provider=provider, headers=())
 
 
 def timeouts(draft: Draft, *given: Timeouts) -> RuntimeTimeouts:
@@ -170,7 +172,7 @@ def price_data(spec: Model) -> dict[str, Any]:
     return spec.price.model_dump(exclude_none=True, exclude_defaults=True) if spec.price is not None else {}
 
 
-def check_models(draft: Draft) -> None:
+def check_prices_and_weights(draft: Draft) -> None:
     """Weights, prices and timeouts: what only shows when they are worked out."""
     for name, spec in draft.config.models.items():
         path: PathKey = ("models", name)
@@ -184,7 +186,7 @@ def check_models(draft: Draft) -> None:
             key, _, message = str(bad).partition(": ")
             draft.error((*path, "price", *key.split(".")), "bad-price", f"`{key}`: {message}")
             continue
-        if price is None and name in draft.written["models"]:
+        if price is None and draft.whole:
             message = f"no price is known for model {name!r}: its cost will be counted as unknown"
             suggestion = "add `price: {input: ..., output: ...}` (US$ per 1M tokens)"
             draft.warn(path, "unpriced-model", message, suggestion, key=True)

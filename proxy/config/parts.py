@@ -3,9 +3,20 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from policies import Arm, Decision, Policy, Rule, Split, compile_when, contradiction, unreachable
-from policies import compile_sticky, index_rules, parse_shares
-from policies import vocabulary
+from policies import (
+    Arm,
+    Decision,
+    Policy,
+    Rule,
+    Split,
+    compile_sticky,
+    compile_when,
+    contradiction,
+    index_rules,
+    parse_shares,
+    unreachable,
+    vocabulary,
+)
 from policies.caller_prompt import KnownPrompt, KnownPrompts, Literal, Slot
 from policies.problems import Problems as PolicyProblems
 from proxy.config.document import PathKey, scalar
@@ -33,7 +44,8 @@ def _report(draft: Draft, root: PathKey, problems: Iterable[_Problem]) -> None:
         base = ("conditions", named) if (named := getattr(problem, "named", None)) else root
         key = problem.code.startswith("unknown-")
         report = draft.warn if getattr(problem, "severity", "error") == "warning" else draft.error
-        report((*base, *problem.path), problem.code, problem.message, suggest(problem.suggestion), key=key)
+        code = "wrong-type" if problem.code == "type" else problem.code
+        report((*base, *problem.path), code, problem.message, suggest(problem.suggestion), key=key)
 
 
 # --- conditions ---

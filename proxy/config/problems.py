@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -87,6 +88,13 @@ def _count(number: int, noun: str) -> str:
 
 WIDTH = 160  # a longer line is cut around the caret
 
+# A credential written out in a line; the file may be too broken to know its secrets by their place.
+_CREDENTIAL = re.compile(
+    r"""((?:\b|_)(?:api[_-]?key|admin_key|key|authorization)["']?\s*:\s+["']?(?:Bearer\s+)?|://[^/\s:@]*:)"""
+    r"""(?!file:|\$\{|[0-9]{1,5}\b)([^\s,"'{}\[\]@]{4,})""",
+    re.IGNORECASE,
+)
+
 
 def _excerpt(problem: Problem, lines: Sequence[str], secrets: Collection[str]) -> list[str]:
     if not 1 <= problem.line <= len(lines):
@@ -94,6 +102,7 @@ def _excerpt(problem: Problem, lines: Sequence[str], secrets: Collection[str]) -
     line = lines[problem.line - 1].replace("\t", " ")
     for secret in secrets:
         line = line.replace(secret, "*" * len(secret))
+    line = _CREDENTIAL.sub(lambda found: found[1] + "*" * len(found[2]), line)
     start = max(0, problem.col - WIDTH // 2) if len(line) > WIDTH else 0
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[start : start + WIDTH])
     gutter = f"{problem.line:>5} | "

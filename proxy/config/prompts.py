@@ -158,7 +158,8 @@ class _Reader:
         for problem in found:
             message = f"{name}@{version}: {problem.message}"
             place = self.place_of(problem, node, folder)
-            self.files.report(place, problem.severity, problem.code, message, suggest(problem.suggestion))
+            code = "wrong-type" if problem.code == "type" else problem.code
+            self.files.report(place, problem.severity, code, message, suggest(problem.suggestion))
         self.library.versions[name][version] = Version(name, version, node, prompt)
 
     def place_of(self, problem: Problem, node: Node, folder: Path) -> Place:

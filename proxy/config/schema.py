@@ -3,12 +3,11 @@
 What the leaves define themselves stays raw here (`when`, `split`, `sticky`, `params`, prompts): they compile it.
 """
 
-from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from proxy.config.values import Address, Duration, Flag, Name, SecretText, Size, Whole, is_unknown, shown, wrong
+from proxy.config.values import Address, Duration, Flag, Moment, Name, SecretText, Size, Whole, is_unknown, wrong
 
 Dialect: TypeAlias = Literal["openai", "vllm", "none"]
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name
@@ -28,56 +27,66 @@ class Section(BaseModel):
 
 
 class Timeouts(Section):
-    connect: Duration | None = Field(None, description="Name look-up, TCP and TLS together.")
-    first_content: Duration | None = Field(None, description="From sending to the first content of the answer.")
-    idle: Duration | None = Field(None, description="Between two pieces of the answer.")
-    total: Duration | None = Field(None, description="One attempt, from start to end.")
+    connect: Duration | None = Field(default=None, description="Name look-up, TCP and TLS together.")
+    first_content: Duration | None = Field(
+        default=None, description="From sending to the first content of the answer."
+    )
+    idle: Duration | None = Field(default=None, description="Between two pieces of the answer.")
+    total: Duration | None = Field(default=None, description="One attempt, from start to end.")
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}
 
 
 class Server(Section):
-    listen: Address = Field("127.0.0.1:8080", description="Where callers come: HOST:PORT.")
-    admin: Address | None = Field("127.0.0.1:8081", description="Where /metrics and /admin are; null for nowhere.")
-    admin_key: SecretText | None = Field(None, description="The key of /admin/*; without one it is closed.")
-    workers: Annotated[Whole, Field(ge=1, le=512)] = Field(1, description="Processes that serve.")
-    max_body: Size = Field(10 * 2**20, description="The largest request body, e.g. 10MiB.")
-    announce: Duration = Field(0.0, description="On shutdown: how long to report not ready before closing.")
-    drain: Duration = Field(600.0, description="On shutdown: how long running requests may take.")
-    hold: Duration = Field(10.0, description="How long a stream's status waits for its first content.")
-    keep_alive_comment: Duration = Field(10.0, description="Between comments in a stream that waits.")
-    access_log: Flag = Field(True, description="Log one line per request.")
+    listen: Address = Field(default="127.0.0.1:8080", description="Where callers come: HOST:PORT.")
+    admin: Address | None = Field(
+        default="127.0.0.1:8081", description="Where /metrics and /admin are; null for nowhere."
+    )
+    admin_key: SecretText | None = Field(default=None, description="The key of /admin/*; without one it is closed.")
+    workers: Annotated[Whole, Field(ge=1, le=512)] = Field(default=1, description="Processes that serve.")
+    max_body: Size = Field(default=10 * 2**20, description="The largest request body, e.g. 10MiB.")
+    announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
+    drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
+    hold: Duration = Field(default=10.0, description="How long a stream's status waits for its first content.")
+    keep_alive_comment: Duration = Field(default=10.0, description="Between comments in a stream that waits.")
+    access_log: Flag = Field(default=True, description="Log one line per request.")
 
 
 class Key(Section):
     name: Name = Field(description="The key's name in facts and logs.")
     key: SecretText = Field(description="The bearer token: `file:/path` or `${VAR}`.")
-    tenant: Name | None = Field(None, description="Who the key belongs to; default: its name.")
-    policies: list[Name] | None = Field(None, description="The policies it may use; default: all.")
+    tenant: Name | None = Field(default=None, description="Who the key belongs to; default: its name.")
+    policies: list[str] | None = Field(default=None, description="The policies it may use; default: all.")
 
 
 class TLS(Section):
-    ca: str | None = Field(None, description="A CA bundle; default: the system's.")
-    certificate: str | None = Field(None, description="A client certificate (needs `client: httpx`).")
-    key: str | None = Field(None, description="Its private key.")
+    ca: str | None = Field(default=None, description="A CA bundle; default: the system's.")
+    certificate: str | None = Field(default=None, description="A client certificate (needs `client: httpx`).")
+    key: str | None = Field(default=None, description="Its private key.")
 
 
 class Connection(Section):
     """How to reach a server; shared by upstreams and by models that carry their own address."""
 
-    base_url: str | None = Field(None, description="The API's root, e.g. https://api.openai.com/v1.")
-    api_key: SecretText | None = Field(None, description="`${VAR}`, `file:/path` or, for tests, the key itself.")
-    auth: Literal["bearer", "api-key", "none"] | None = Field(None, description="The header that carries the key.")
-    headers: dict[str, str] = Field({}, description="Sent with every call.")
-    client: Literal["pool", "httpx"] | None = Field(None, description="`pool` is fast; `httpx` can do more.")
-    http2: Flag = Field(False, description="Speak HTTP/2 (needs `client: httpx`).")
-    proxy: str | None = Field(None, description="A forward proxy's URL (needs `client: httpx`).")
-    tls: TLS = Field(TLS(), description="Trust and client certificates.")
-    max_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(1000, description="At most, per worker.")
-    keep_alive: Duration = Field(50.0, description="How long an idle connection is kept.")
-    dialect: Dialect | None = Field(None, description="Which parameters the server knows; default: openai.")
-    timeouts: Timeouts = Field(Timeouts(), description="For calls to this server.")
+    base_url: str | None = Field(default=None, description="The API's root, e.g. https://api.openai.com/v1.")
+    api_key: SecretText | None = Field(
+        default=None, description="`${VAR}`, `file:/path` or, for tests, the key itself."
+    )
+    auth: Literal["bearer", "api-key", "none"] | None = Field(
+        default=None, description="The header that carries the key."
+    )
+    headers: dict[str, str] = Field(default={}, description="Sent with every call.")
+    client: Literal["pool", "httpx"] | None = Field(default=None, description="`pool` is fast; `httpx` can do more.")
+    http2: Flag = Field(default=False, description="Speak HTTP/2 (needs `client: httpx`).")
+    proxy: str | None = Field(default=None, description="A forward proxy's URL (needs `client: httpx`).")
+    tls: TLS = Field(default=TLS(), description="Trust and client certificates.")
+    max_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        default=1000, description="At most, per worker."
+    )
+    keep_alive: Duration = Field(default=50.0, description="How long an idle connection is kept.")
+    dialect: Dialect | None = Field(default=None, description="Which parameters the server knows; default: openai.")
+    timeouts: Timeouts = Field(default=Timeouts(), description="For calls to this server.")
 
 
 class Upstream(Connection):
@@ -91,38 +100,53 @@ class Upstream(Connection):
 
 
 class Endpoint(Section):
-    at: Name = Field(description="An upstream.")
-    model: str | None = Field(None, min_length=1, description="The name sent upstream; default: the model's key.")
-    weight: str | float | int | None = Field(None, description="`80%`, `rest`, or a number beside other numbers.")
+    at: str = Field(description="An upstream.")
+    model: str | None = Field(
+        default=None, min_length=1, description="The name sent upstream; default: the model's key."
+    )
+    weight: str | float | int | None = Field(
+        default=None, description="`80%`, `rest`, or a number beside other numbers."
+    )
 
 
 class Rates(Section):
     """US$ per 1M tokens."""
 
     input: float | int = Field(description="Prompt tokens.")
-    cached_input: float | int | None = Field(None, description="Prompt tokens read from a cache; default: input.")
-    cache_write: float | int | None = Field(None, description="Prompt tokens written to a cache; default: input.")
+    cached_input: float | int | None = Field(
+        default=None, description="Prompt tokens read from a cache; default: input."
+    )
+    cache_write: float | int | None = Field(
+        default=None, description="Prompt tokens written to a cache; default: input."
+    )
     output: float | int = Field(description="Answer tokens.")
-    reasoning: float | int | None = Field(None, description="Reasoning tokens; default: output.")
+    reasoning: float | int | None = Field(default=None, description="Reasoning tokens; default: output.")
 
 
 class PriceTable(Rates):
     above: dict[str, dict[str, float | int]] = Field(
-        {}, description="Dearer rates for prompts of more tokens than the key says: {200000: {input: 4, output: 18}}."
+        default={},
+        description="Dearer rates for prompts of more tokens than the key says: {200000: {input: 4, output: 18}}.",
     )
 
 
 class Model(Connection):
     """What can be called: endpoints at upstreams, an address of its own, or a LiteLLM provider."""
 
-    at: Name | None = Field(None, description="The upstream it is served at.")
-    model: str | None = Field(None, min_length=1, description="The name sent upstream; default: the key.")
-    endpoints: list[Endpoint] | None = Field(None, min_length=1, description="Several places, with weights.")
-    provider: str | None = Field(None, min_length=1, description="A LiteLLM provider: called through LiteLLM.")
-    options: dict[str, Any] = Field({}, description="Further arguments for LiteLLM, e.g. {api_version: ...}.")
-    price: PriceTable | None = Field(None, description="US$ per 1M tokens; known models have a shipped price.")
-    params: dict[str, Any] | None = Field(None, description="Request parameters to default, set, drop or rename.")
-    cache_ttl: Duration = Field(300.0, description="How long the vendor's prompt cache lives.")
+    at: str | None = Field(default=None, description="The upstream it is served at.")
+    model: str | None = Field(default=None, min_length=1, description="The name sent upstream; default: the key.")
+    endpoints: list[Endpoint] | None = Field(default=None, min_length=1, description="Several places, with weights.")
+    provider: str | None = Field(
+        default=None, min_length=1, description="A LiteLLM provider: called through LiteLLM."
+    )
+    options: dict[str, Any] = Field(default={}, description="Further arguments for LiteLLM, e.g. {api_version: ...}.")
+    price: PriceTable | None = Field(
+        default=None, description="US$ per 1M tokens; known models have a shipped price."
+    )
+    params: dict[str, Any] | None = Field(
+        default=None, description="Request parameters to default, set, drop or rename."
+    )
+    cache_ttl: Duration = Field(default=300.0, description="How long the vendor's prompt cache lives.")
 
     @model_validator(mode="after")
     def _has_one_address(self) -> "Model":
@@ -151,29 +175,33 @@ Failures: TypeAlias = Annotated[list[str], BeforeValidator(_as_list, json_schema
 
 
 class Fallback(Section):
-    to: Name = Field(description="The route that takes over.")
+    to: str = Field(description="The route that takes over.")
     # `if` is Python's; the alias is what the file says
-    on: Failures | None = Field(None, alias="if", min_length=1, description="The failures it answers to.")
+    on: Failures | None = Field(default=None, alias="if", min_length=1, description="The failures it answers to.")
 
 
-FallbackItem: TypeAlias = Annotated[Fallback, BeforeValidator(_as_fallback, json_schema_input_type=Name | Fallback)]
+FallbackItem: TypeAlias = Annotated[Fallback, BeforeValidator(_as_fallback, json_schema_input_type=str | Fallback)]
 Fallbacks: TypeAlias = Annotated[
-    list[FallbackItem], BeforeValidator(_as_list, json_schema_input_type=Name | Fallback | list[Name | Fallback])
+    list[FallbackItem], BeforeValidator(_as_list, json_schema_input_type=str | Fallback | list[str | Fallback])
 ]
 
 
 class Route(Section):
     """A named way to answer: a model, maybe with a prompt."""
 
-    model: Name = Field(description="A model's name; `request` forwards the name that was asked for.")
-    at: Name | None = Field(None, description="With `model: request`: the upstream to ask.")
-    prompt: str | None = Field(None, description="A prompt: `support@3`, or `support` for the highest version.")
-    caller_system: Literal["merge", "keep", "drop"] | None = Field(
-        None, description="What becomes of the caller's own system text; default: merge."
+    model: str = Field(description="A model's name; `request` forwards the name that was asked for.")
+    at: str | None = Field(default=None, description="With `model: request`: the upstream to ask.")
+    prompt: str | None = Field(
+        default=None, description="A prompt: `support@3`, or `support` for the highest version."
     )
-    params: dict[str, Any] | None = Field(None, description="Request parameters to default, set, drop or rename.")
-    fallback: Fallbacks = Field([], description="Routes to try when this one fails before any content.")
-    timeouts: Timeouts = Field(Timeouts(), description="Over the model's.")
+    caller_system: Literal["merge", "keep", "drop"] | None = Field(
+        default=None, description="What becomes of the caller's own system text; default: merge."
+    )
+    params: dict[str, Any] | None = Field(
+        default=None, description="Request parameters to default, set, drop or rename."
+    )
+    fallback: Fallbacks = Field(default=[], description="Routes to try when this one fails before any content.")
+    timeouts: Timeouts = Field(default=Timeouts(), description="Over the model's.")
 
 
 def _as_outcome(value: Any) -> Any:
@@ -186,37 +214,45 @@ def _as_outcome(value: Any) -> Any:
 class Outcome(Section):
     """A route, or a split between routes."""
 
-    route: Name | Route | None = Field(None, description="A route's name, or a route written here.")
-    split: dict[str, Any] | None = Field(None, min_length=1, description="Shares by route: 25%, or one `rest`.")
-    sticky: str | list[str] | None = Field(None, description="What keeps a caller on one arm.")
-    salt: str | None = Field(None, min_length=1, description="Changes who gets which arm; default: policy and rule.")
+    route: str | Route | None = Field(default=None, description="A route's name, or a route written here.")
+    split: dict[str, Any] | None = Field(
+        default=None, min_length=1, description="Shares by route: 25%, or one `rest`."
+    )
+    sticky: str | list[str] | None = Field(default=None, description="What keeps a caller on one arm.")
+    salt: str | None = Field(
+        default=None, min_length=1, description="Changes who gets which arm; default: policy and rule."
+    )
 
     @model_validator(mode="after")
     def _has_one_outcome(self) -> "Outcome":
         if (self.route is None) == (self.split is None):
-            raise wrong("missing-key" if self.route is None else "conflicting-keys", "needs a `route` or a `split`")
+            if self.route is None:
+                raise wrong("missing-key", "needs a `route` or a `split`")
+            raise wrong("conflicting-keys", "has a `route` and a `split`: only one can be true")
         if self.split is None and (self.sticky is not None or self.salt is not None):
-            raise wrong("conflicting-keys", "`sticky` and `salt` belong to a `split`")
+            raise wrong("conflicting-keys", "has `sticky` or `salt`, which belong to a `split`")
         return self
 
 
 class Rule(Outcome):
-    name: Name | None = Field(None, description="For labels and traces; default: rule-N.")
+    name: Name | None = Field(default=None, description="For labels and traces; default: rule-N.")
     when: Any = Field(description="The condition: facts, `all`, `any`, `not`, or a condition's name.")
 
 
-Default: TypeAlias = Annotated[Outcome, BeforeValidator(_as_outcome, json_schema_input_type=Name | Route | Outcome)]
+Default: TypeAlias = Annotated[Outcome, BeforeValidator(_as_outcome, json_schema_input_type=str | Route | Outcome)]
 
 
 class Policy(Section):
     """The rules behind one public model name. First match wins."""
 
-    caller_prompt: str | None = Field(None, description="A prompt that callers send themselves: `support@*`.")
-    baseline: Name | None = Field(None, description="The route that savings and quality are measured against.")
-    routes: dict[Name, Route] = Field({}, description="Its own routes, over the shared ones.")
-    rules: list[Rule] = Field([], description="In order; the first whose `when` holds decides.")
+    caller_prompt: str | None = Field(default=None, description="A prompt that callers send themselves: `support@*`.")
+    baseline: str | None = Field(default=None, description="The route that savings and quality are measured against.")
+    routes: dict[Name, Route] = Field(default={}, description="Its own routes, over the shared ones.")
+    rules: list[Rule] = Field(default=[], description="In order; the first whose `when` holds decides.")
     default: Default = Field(description="A route or a split, when no rule matches.")
-    caller_system: Literal["merge", "keep", "drop"] | None = Field(None, description="For routes that say nothing.")
+    caller_system: Literal["merge", "keep", "drop"] | None = Field(
+        default=None, description="For routes that say nothing."
+    )
 
 
 def _as_policy(value: Any) -> Any:
@@ -229,37 +265,26 @@ def _as_policy(value: Any) -> Any:
 class Given(Section):
     """What a test assumes beside the request's body."""
 
-    headers: dict[str, str] = Field({}, description="Request headers.")
-    tenant: str | None = Field(None, description="The caller's tenant.")
-    key: str | None = Field(None, description="The caller's key, by name.")
-    api: str | None = Field(None, description="chat (the default), completions, responses, embeddings.")
-    time: str | None = Field(None, description="The moment, with its offset: 2026-11-21T23:00:00+01:00.")
-    request_id: str | None = Field(None, description="What `chance` is drawn from.")
-    chance: float | int | None = Field(None, ge=0, lt=1, description="The `chance` itself.")
-
-    @model_validator(mode="after")
-    def _time_has_offset(self) -> "Given":
-        if self.time is not None and not is_unknown(self.time):
-            try:
-                moment = datetime.fromisoformat(self.time)
-            except ValueError:
-                raise wrong("bad-time", f"{shown(self.time)} is not a time like 2026-11-21T23:00:00+01:00") from None
-            if moment.tzinfo is None:
-                raise wrong("bad-time", f"the time {shown(self.time)} lacks its offset, e.g. +01:00 or Z")
-        return self
+    headers: dict[str, str] = Field(default={}, description="Request headers.")
+    tenant: str | None = Field(default=None, description="The caller's tenant.")
+    key: str | None = Field(default=None, description="The caller's key, by name.")
+    api: str | None = Field(default=None, description="chat (the default), completions, responses, embeddings.")
+    time: Moment | None = Field(default=None, description="The moment, with its offset: 2026-11-21T23:00:00+01:00.")
+    request_id: str | None = Field(default=None, description="What `chance` is drawn from.")
+    chance: float | int | None = Field(default=None, ge=0, lt=1, description="The `chance` itself.")
 
 
 class Expect(Section):
     """What a test demands; a list means any of these."""
 
-    policy: str | None = Field(None, description="The policy that answers.")
-    rule: str | list[str] | None = Field(None, description="The rule that matched.")
-    route: str | list[str] | None = Field(None, description="The route chosen.")
-    arm: str | list[str] | None = Field(None, description="The arm of a split.")
-    model: str | list[str] | None = Field(None, description="The route's model.")
-    prompt: str | list[str] | None = Field(None, description="The route's prompt, e.g. support@3, or none.")
-    caller_prompt: Literal["exact", "near", "none"] | None = Field(None, description="How it was recognised.")
-    error: str | None = Field(None, description="The code of the error that is the answer.")
+    policy: str | None = Field(default=None, description="The policy that answers.")
+    rule: str | list[str] | None = Field(default=None, description="The rule that matched.")
+    route: str | list[str] | None = Field(default=None, description="The route chosen.")
+    arm: str | list[str] | None = Field(default=None, description="The arm of a split.")
+    model: str | list[str] | None = Field(default=None, description="The route's model.")
+    prompt: str | list[str] | None = Field(default=None, description="The route's prompt, e.g. support@3, or none.")
+    caller_prompt: Literal["exact", "near", "none"] | None = Field(default=None, description="How it was recognised.")
+    error: str | None = Field(default=None, description="The code of the error that is the answer.")
 
 
 class Test(Section):
@@ -268,7 +293,7 @@ class Test(Section):
     __test__ = False  # pytest: this is no test class
 
     name: str = Field(min_length=1, description="What the test shows.")
-    given: Given = Field(Given(), description="Headers, caller, time.")
+    given: Given = Field(default=Given(), description="Headers, caller, time.")
     request: dict[str, Any] = Field(description="The request's JSON body.")
     expect: Expect = Field(description="Policy, rule, route, model, prompt.")
 
@@ -277,23 +302,27 @@ class Config(Section):
     """A whole config, includes merged."""
 
     version: Annotated[Literal[1], BeforeValidator(lambda value: 1 if is_unknown(value) else value)] = Field(
-        1, description="The format of this file."
+        default=1, description="The format of this file."
     )
-    server: Server = Field(Server(), description="Listeners, workers and limits.")
-    include: str | list[str] = Field([], description="Globs of more files, relative to this one.")
-    timeouts: Timeouts = Field(Timeouts(), description="For all calls; upstreams, models, routes may override.")
-    keys: list[Key] = Field([], description="Callers. Without any, only loopback may listen.")
-    upstreams: dict[Name, Upstream] = Field({}, description="Servers: address and credentials.")
-    models: dict[Name, Model] = Field({}, description="What can be called, and its price.")
+    server: Server = Field(default=Server(), description="Listeners, workers and limits.")
+    include: str | list[str] = Field(default=[], description="Globs of more files, relative to this one.")
+    timeouts: Timeouts = Field(
+        default=Timeouts(), description="For all calls; upstreams, models, routes may override."
+    )
+    keys: list[Key] = Field(default=[], description="Callers. Without any, only loopback may listen.")
+    upstreams: dict[Name, Upstream] = Field(default={}, description="Servers: address and credentials.")
+    models: dict[Name, Model] = Field(default={}, description="What can be called, and its price.")
     prompts: dict[Name, str | dict[str, str | dict[str, Any]]] = Field(
-        {}, description="A folder with a file per version, or the versions themselves."
+        default={}, description="A folder with a file per version, or the versions themselves."
     )
-    conditions: dict[Name, Any] = Field({}, description="Named conditions, used as text in `when`, `any`, `all`.")
-    routes: dict[Name, Route] = Field({}, description="Routes that all policies share.")
+    conditions: dict[Name, Any] = Field(
+        default={}, description="Named conditions, used as text in `when`, `any`, `all`."
+    )
+    routes: dict[Name, Route] = Field(default={}, description="Routes that all policies share.")
     policies: dict[
-        Name, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=Name | Route | Policy)]
-    ] = Field({}, description="The model names that clients ask for; `*` takes any other.")
-    tests: list[Test] = Field([], description="Policy tests.")
+        Name, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=str | Route | Policy)]
+    ] = Field(default={}, description="The model names that clients ask for; `*` takes any other.")
+    tests: list[Test] = Field(default=[], description="Policy tests.")
 
 
 SHARED: Final = ("upstreams", "models", "prompts", "routes", "policies", "keys", "conditions", "tests")

@@ -17,8 +17,14 @@ from proxy.config.schema import Config, Section
 from proxy.config.values import shown
 
 _SINGULAR: Final = {
-    **{"upstreams": "upstream", "models": "model", "prompts": "prompt", "conditions": "condition"},
-    **{"routes": "route", "policies": "policy", "keys": "key", "tests": "test"},
+    "upstreams": "upstream",
+    "models": "model",
+    "prompts": "prompt",
+    "conditions": "condition",
+    "routes": "route",
+    "policies": "policy",
+    "keys": "key",
+    "tests": "test",
 }
 _EXPECTED: Final = {
     "string_type": "text",
@@ -74,12 +80,14 @@ def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]
         kind = "type" if _is_type(error) and path == union else f"{error['type']}{error['loc'][-1:]}"
         if kind == "type" and (path, kind) in kept:
             first = kept[(path, kind)][2]
-            expected = (
-                f"{first.get('ctx', {}).get('expected') or _EXPECTED[first['type']]} or {_EXPECTED[error['type']]}"
-            )
-            error = error | {"ctx": {"expected": expected}}  # type: ignore[assignment]
+            error = error | {"ctx": {"expected": _either(first, error)}}  # type: ignore[assignment]
         kept[(path, kind)] = (path, union, error)
     return list(kept.values())
+
+
+def _either(first: ErrorDetails, second: ErrorDetails) -> str:
+    one, other = first.get("ctx", {}).get("expected") or _EXPECTED[first["type"]], _EXPECTED[second["type"]]
+    return "a number" if {one, other} == {"a number", "a whole number"} else f"{one} or {other}"
 
 
 def _is_type(error: ErrorDetails) -> bool:
@@ -111,7 +119,7 @@ def _cut(path: PathKey, error: ErrorDetails) -> PathKey:
 
 def _problem(root: Node, data: Any, shapes: dict[int, type[Section]], path: PathKey, error: ErrorDetails) -> Problem:
     key = error["type"] in ("extra_forbidden", "missing") or error["loc"][-1:] == ("[key]",)
-    key = key or not _field_of(path) and bool(path)
+    key = key or (not _field_of(path) and bool(path))
     code, message, suggestion = _say(root, data, shapes, path, error)
     place = root.place_of(path, key=key)
     return Problem(place.file, place.line, place.col, "error", code, message, suggestion)
@@ -121,8 +129,6 @@ def _say(
     root: Node, data: Any, shapes: dict[int, type[Section]], path: PathKey, error: ErrorDetails
 ) -> tuple[str, str, str | None]:
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
-    if error["loc"][-1:] == ("[key]",):
-        return "bad-name", f"{shown(path[-1])} cannot be a name: letters, digits and `._-/:@ `, at most 100", None
     if kind == "extra_forbidden":
         shape = shapes.get(id(_dig(data, path[:-1])))
         message = f"unknown key {str(path[-1])!r} in {describe(root, path[:-1])}"
@@ -137,12 +143,16 @@ def _say(
         return "wrong-type", f"{subject} must be {expected}, not {shown(value)}", quote
     if kind == "literal_error":
         choices = context["expected"]
-        near = did_you_mean(value, [choice.strip("'") for choice in choices.replace(" or ", ", ").split(", ")])
+        near = (
+            None
+            if "'" not in choices
+            else did_you_mean(value, [choice.strip("'") for choice in choices.replace(" or ", ", ").split(", ")])
+        )
         return "bad-value", f"{subject} must be {choices}, not {shown(value)}", near
-    if kind == "string_pattern_mismatch":
-        return "bad-name", f"{shown(value)} cannot be a name: letters, digits and `._-/:@ `, at most 100", None
     if kind in ("too_short", "string_too_short"):
         return "bad-value", f"{subject} is empty", None
+    if kind == "bad-name":
+        return kind, context["text"], None
     if "text" in context:
         return kind, f"{subject}{':' if field else ''} {context['text']}", None
     said = error["msg"].removeprefix("Input should be ")

@@ -1,9 +1,10 @@
 """The small types of the config: durations, sizes, secrets, names. Each says what was wrong in plain words."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, PlainSerializer, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from proxy.config.document import scalar
@@ -52,10 +53,16 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\Z")
 _BYTES: Final = {
-    **{"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9},
-    **{"KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
 }
-_NAME = r"^[A-Za-z0-9*][A-Za-z0-9._/:@ -]{0,99}$"
+_NAME = re.compile(r"^[A-Za-z0-9*]([A-Za-z0-9._/:@ -]{0,98}[A-Za-z0-9._/:@-])?$")
 
 
 def _as_number(value: Any) -> Any:
@@ -114,6 +121,25 @@ def _address(value: Any) -> str:
     return str(value)
 
 
+def _name(value: str) -> str:
+    """Names become labels and headers."""
+    if not is_unknown(value) and not _NAME.fullmatch(value):
+        raise wrong("bad-name", f"{shown(value)} cannot be a name: letters, digits and `._-/:@ `, at most 100")
+    return value
+
+
+def _moment(value: str) -> str:
+    if is_unknown(value):
+        return value
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise wrong("bad-time", f"{shown(value)} is not a time like 2026-11-21T23:00:00+01:00") from None
+    if moment.tzinfo is None:
+        raise wrong("bad-time", f"{shown(value)} lacks its offset, e.g. +01:00 or Z")
+    return value
+
+
 def shown(value: object) -> str:
     """A value as a message may quote it: short, on one line."""
     if isinstance(value, dict):
@@ -141,4 +167,5 @@ SecretText = Annotated[
     Any, BeforeValidator(_secret), PlainSerializer(repr, return_type=str), WithJsonSchema({"type": "string"})
 ]
 Address = Annotated[str, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
-Name = Annotated[str, StringConstraints(pattern=_NAME)]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME.pattern})]
+Moment = Annotated[str, AfterValidator(_moment)]

@@ -1,0 +1,146 @@
+"""Listeners, upstreams, models and keys: what is wrong with one server, or between two."""
+
+import ipaddress
+from collections.abc import Iterator
+from importlib.util import find_spec
+from urllib.parse import SplitResult, urlsplit
+
+from proxy.config.document import PathKey
+from proxy.config.draft import Draft
+from proxy.config.schema import Connection, Model
+from proxy.config.values import is_unknown
+
+
+def check_listeners(draft: Draft) -> None:
+    server = draft.config.server
+    if server.listen == server.admin and not server.listen.endswith(":0"):
+        draft.error(("server", "admin"), "same-listener", f"`listen` and `admin` are both {server.listen}")
+    if not draft.written["keys"] and not is_loopback_address(server.listen):
+        message = f"without `keys`, anyone who reaches {server.listen} could spend your money"
+        suggestion = "add `keys:`, or listen on 127.0.0.1"
+        draft.error(("server", "listen"), "open-listener", message, suggestion)
+
+
+def is_loopback_address(address: str) -> bool:
+    if address.startswith("unix:"):
+        return True
+    return _is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _is_private(host: str) -> bool:
+    """A loopback or private address, or a name that only an own network resolves."""
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".local", ".internal", ".svc", ".lan", ".test"))
+
+
+def check_connections(draft: Draft) -> None:
+    for path, connection, default_client in _connections(draft):
+        if connection.base_url is not None and not is_unknown(connection.base_url):
+            _check_url(draft, (*path, "base_url"), connection)
+        client = connection.client or default_client
+        needs = {"http2": connection.http2, "proxy": connection.proxy, "tls": connection.tls.certificate}
+        for key, value in needs.items():
+            if value and client == "pool" and connection.client is not None:
+                draft.error(
+                    (*path, key), "needs-httpx", f"`{key}` does not work with `client: pool`", "use `client: httpx`"
+                )
+        if bool(connection.tls.certificate) != bool(connection.tls.key):
+            draft.error((*path, "tls"), "missing-key", "a client certificate needs `certificate` and `key`")
+        for header in connection.headers:
+            if header.lower() in ("host", "content-length", "transfer-encoding", "connection", "content-type"):
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"the header {header!r} is the proxy's to set", key=True
+                )
+            elif not header.isascii() or not header.replace("-", "").replace("_", "").isalnum():
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"{header!r} cannot be a header's name", key=True
+                )
+            elif any(c < " " or c > "~" for c in connection.headers[header]):
+                draft.error(
+                    (*path, "headers", header), "bad-header", f"the value of {header!r} must be printable ASCII"
+                )
+
+
+def _connections(draft: Draft) -> Iterator[tuple[PathKey, Connection, str]]:
+    for name, upstream in draft.config.upstreams.items():
+        yield ("upstreams", name), upstream, "pool"
+    for name, model in draft.config.models.items():
+        yield ("models", name), model, "litellm" if model.provider else "pool"
+
+
+def _check_url(draft: Draft, path: PathKey, connection: Connection) -> None:
+    def refuse(message: str, suggestion: str | None = None) -> None:
+        draft.error(path, "bad-url", message, suggestion)
+
+    assert connection.base_url is not None
+    try:
+        url: SplitResult = urlsplit(connection.base_url)
+        host, _ = url.hostname, url.port
+    except ValueError:
+        return refuse("`base_url` is not a URL")
+    if url.scheme not in ("http", "https") or not host:
+        return refuse("`base_url` must be http://HOST... or https://HOST...")
+    if url.username is not None or url.password is not None:
+        return refuse("`base_url` holds a user or password", "use `api_key` or `headers`")
+    if url.query or url.fragment:
+        return refuse("`base_url` ends before `?` and `#`", "put an API version into the path or into `headers`")
+    if any(c <= " " or c > "~" for c in connection.base_url):
+        return refuse("`base_url` holds a space or a character that a URL cannot have")
+    if url.path.rstrip("/").endswith(("/chat/completions", "/completions", "/responses", "/embeddings")):
+        return refuse("`base_url` is the API's root", "cut the endpoint's path, as in https://api.openai.com/v1")
+    if url.scheme == "http" and connection.api_key is not None and not _is_private(host):
+        draft.warn(path, "insecure-url", f"the key would go to {host} in plain text", "use https://")
+    return None
+
+
+def check_models(draft: Draft) -> None:
+    for name, model in draft.config.models.items():
+        path: PathKey = ("models", name)
+        if model.at is not None:
+            draft.refer("upstreams", model.at, (*path, "at"), f"model {name!r}")
+            _refuse_server_keys(draft, name, model)
+        for index, endpoint in enumerate(model.endpoints or []):
+            draft.refer("upstreams", endpoint.at, (*path, "endpoints", index, "at"), f"model {name!r}")
+        if model.options and model.provider is None:
+            draft.error(
+                (*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True
+            )
+    if needing := [name for name, model in draft.config.models.items() if model.provider is not None]:
+        if find_spec("litellm") is None:
+            for name in needing:
+                message = f"model {name!r} is called through LiteLLM, which is not installed"
+                draft.warn(("models", name, "provider"), "needs-litellm", message, "pip install 'pointsman[litellm]'")
+
+
+def _refuse_server_keys(draft: Draft, name: str, model: Model) -> None:
+    for key in ("api_key", "auth", "client", "proxy"):
+        if getattr(model, key) is not None:
+            message = f"`{key}` of model {name!r} belongs to its upstream {model.at!r}"
+            draft.error(("models", name, key), "conflicting-keys", message, key=True)
+
+
+def check_keys(draft: Draft) -> None:
+    seen: dict[object, int] = {}
+    names: dict[str, int] = {}
+    for index, key in enumerate(draft.config.keys):
+        path: PathKey = ("keys", index)
+        if key.name in names:
+            draft.error((*path, "name"), "duplicate-name", f"the key {key.name!r} is here twice")
+        names.setdefault(key.name, index)
+        secret = draft.secrets.get((*path, "key"))
+        if secret in seen:
+            other = draft.config.keys[seen[secret]].name
+            draft.error((*path, "key"), "same-key", f"{key.name!r} has the same key as {other!r}")
+        if secret is not None:
+            seen[secret] = index
+        for number, policy in enumerate(key.policies or []):
+            draft.refer("policies", policy, (*path, "policies", number), f"key {key.name!r}")
