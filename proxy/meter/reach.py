@@ -62,7 +62,7 @@ def series(snapshot: Snapshot) -> Iterator[tuple[Family, Labels]]:
 
 def prompt_of(route: Route) -> str:
     """The prompt's label, such as `support@3`."""
-    return NONE if route.prompt is None else route.prompt.name
+    return NONE if route.prompt is None else route.prompt.id
 
 
 def _of_upstreams(snapshot: Snapshot) -> Iterator[tuple[Family, Labels]]:

@@ -29,7 +29,7 @@ def model(name: str) -> Model:
 
 
 def service(name: str = "support", rules: int = 1, routes: dict[str, Route] | None = None) -> Service:
-    prompt: Any = SimpleNamespace(name="support@3")
+    prompt: Any = SimpleNamespace(id="support@3")
     strong = Route("strong", "strong", prompt)
     routes = routes or {
         "strong": strong,
