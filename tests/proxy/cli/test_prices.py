@@ -1,6 +1,7 @@
 """`pointsman prices`."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from proxy.cli import prices as command
 from proxy.meter import prices as table
-from tests.proxy.meter.conftest import model
+from tests.proxy.meter.samples import model
 
 APP = typer.Typer()
 APP.command()(command.prices)
@@ -67,7 +68,7 @@ def test_a_configs_prices_win(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.fixture
-def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A price list of one model, and a copy of the table that may be written."""
     monkeypatch.setattr(table, "TABLE", tmp_path / "prices.json")
     table.TABLE.write_text(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from proxy.meter import prices
 from proxy.meter.baseline import MEMORY, NO_BASELINE, Learned, answered, estimated
 from proxy.meter.usage import Usage
-from tests.proxy.meter.conftest import PRICES, attempt
+from tests.proxy.meter.samples import PRICES, attempt
 
 STRONG = PRICES["strong"]  # 2 / 0.2 cached / 10
 LONG: dict[str, Any] = {

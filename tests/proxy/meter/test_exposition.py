@@ -12,7 +12,7 @@ from proxy.meter.cells import merge
 from proxy.meter.exposition import exposition, process
 from proxy.meter.families import FAMILIES
 from proxy.meter.metrics import Meters
-from tests.proxy.meter.conftest import attempt, service, settled, snapshot
+from tests.proxy.meter.samples import attempt, service, settled, snapshot
 
 CONTRACT = {
     "pointsman_requests_total": "tenant policy rule route model prompt outcome",

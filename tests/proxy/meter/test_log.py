@@ -12,7 +12,7 @@ import structlog
 
 from proxy.meter import log
 from proxy.meter.usage import Usage
-from tests.proxy.meter.conftest import attempt, settled
+from tests.proxy.meter.samples import attempt, settled
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from proxy.meter.metrics import LIMIT, Meters
 from proxy.meter.usage import Usage
 from routes import failure
 from routes.route import Fallback, Route
-from tests.proxy.meter.conftest import attempt, service, settled, snapshot
+from tests.proxy.meter.samples import attempt, service, settled, snapshot
 
 
 @pytest.fixture

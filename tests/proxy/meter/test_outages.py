@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.meter.outages import Outages
-from tests.proxy.meter.conftest import attempt, settled
+from tests.proxy.meter.samples import attempt, settled
 
 
 @pytest.fixture

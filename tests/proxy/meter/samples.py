@@ -1,10 +1,7 @@
 """A small config, compiled by hand, and requests that it settled."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from policies.decision import Decision
 from policies.policy import Arm, Policy, Rule, Split
@@ -88,8 +85,3 @@ def settled(*attempts: Attempt, **changed: Any) -> Settled:
         "baseline_cost": 410_000_000, "baseline_source": "estimated",
     }  # fmt: skip
     return Settled(**{**fields, **changed})
-
-
-@pytest.fixture
-def settle() -> Callable[..., Settled]:
-    return settled
