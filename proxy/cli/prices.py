@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date as Date
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,17 +28,13 @@ class Row:
 def prices(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="Models to look up; all when left out. `update` makes the table anew."
-        ),
+        typer.Argument(metavar="[MODEL]...", help="Models; all when left out. `update` makes the table anew."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     source: Annotated[
         str, typer.Option("--from", metavar="FILE|litellm", help="With `update`: the list to take prices from.")
     ] = "litellm",
-    write: Annotated[
-        bool, typer.Option("--write", help="With `update`: write the table, not only the diff.")
-    ] = False,
+    write: Annotated[bool, typer.Option("--write", help="With `update`: write the table.")] = False,
 ) -> None:
     """Show what models cost in US$ per 1M tokens, and where the prices come from.
 
@@ -50,7 +46,10 @@ def prices(
 
 
 def show(names: Sequence[str], *, as_json: bool = False, configured: "Mapping[str, Model] | None" = None) -> int:
-    """Print prices: of these names, else of the configured models, else of all that are shipped. Returns exit code."""
+    """Print the prices of these names, else of the configured models, else of all that are shipped.
+
+    Returns the exit code: 1 when a model has no price.
+    """
     rows = list(_rows(names, configured or {}))
     if as_json:
         print(json.dumps(_document(rows), indent=2))  # noqa: T201 - the command's result
@@ -75,7 +74,7 @@ def update(source: str, *, write: bool, today: str | None = None) -> int:
     count = sum(len(rows) for rows in made.values())
     typer.echo(f"{count} models from {listing.name} {listing.version}, {len(changes)} changes", err=True)
     if write:
-        table.TABLE.write_bytes(pricelist.render(listing, made, today or Date.today().isoformat()))  # noqa: DTZ011
+        table.TABLE.write_bytes(pricelist.render(listing, made, today or f"{datetime.now(UTC):%Y-%m-%d}"))
         typer.echo(f"wrote {table.TABLE}", err=True)
     elif changes:
         typer.echo("nothing written; --write does", err=True)
@@ -87,8 +86,8 @@ def _rows(names: Sequence[str], configured: "Mapping[str, Model]") -> Iterable[R
         for provider, name, price in table.all_shipped():
             yield Row(name if provider in table.VENDORS else f"{provider}/{name}", price, "shipped")
     for name in names or configured:
-        price = configured[name].price if name in configured else table.shipped(name)
-        yield Row(name, price, "none" if price is None else price.id.partition(":")[0])
+        known = configured[name].price if name in configured else table.shipped(name)
+        yield Row(name, known, "none" if known is None else known.id.partition(":")[0])
 
 
 def _document(rows: Iterable[Row]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from proxy.meter.cost import PICO
+from proxy.meter.repeats import Repeats
+from proxy.meter.usage import KINDS
 from proxy.settled import Attempt, Settled
 
 CAPACITY = 10_000  # lines waiting to be written; about 10 MB
@@ -95,6 +97,7 @@ def configure(stream: BinaryIO | None = None, *, json: bool | None = None, level
     lines = Lines(out)
     structlog.configure(
         processors=[
+            Repeats(),
             _head,
             structlog.processors.format_exc_info,
             _as_json if json else _for_people(out.isatty()),
@@ -161,13 +164,10 @@ def _tokens(attempts: tuple[Attempt, ...]) -> dict[str, int]:
     for attempt in attempts:
         u = attempt.usage
         counts = (u.input, u.cached_input, u.cache_write, u.output, u.reasoning)
-        for kind, count in zip(_KINDS, counts, strict=True):
+        for kind, count in zip(KINDS, counts, strict=True):
             if count:
                 totals[kind] = totals.get(kind, 0) + count
     return totals
-
-
-_KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
 def _ms(seconds: float) -> float:

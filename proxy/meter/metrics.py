@@ -30,8 +30,7 @@ class _AttemptCells:
     result: Cell
     tokens: tuple[Cell, ...]  # one per kind; empty where nothing is billed
     costs: tuple[Cell, ...]
-    unpriced: Cell
-    clamped: Cell
+    model: str
 
 
 @dataclass(slots=True)
@@ -141,7 +140,7 @@ class Meters:
         tokens[3].value += usage.output
         tokens[4].value += usage.reasoning
         if a.price is None:
-            cells.unpriced.value += 1
+            self._of(families.UNPRICED).cell(cells.model).value += 1
         else:
             costs[0].value += cost.input
             costs[1].value += cost.cached_input
@@ -149,7 +148,7 @@ class Meters:
             costs[3].value += cost.output
             costs[4].value += cost.reasoning
         if usage.clamped:
-            cells.clamped.value += usage.clamped
+            self._of(families.CLAMPED).cell(cells.model).value += usage.clamped
 
     def _fell_back(self, policy: str, attempts: tuple[Attempt, ...]) -> None:
         for failed, next_one in pairwise(attempts):
@@ -200,8 +199,7 @@ class Meters:
                 result=self._of(families.ATTEMPTS).cell(model, endpoint, result),
                 tokens=tuple(self._of(families.TOKENS).cell(*who, kind, source) for kind in kinds),
                 costs=tuple(self._of(families.COST).cell(*who, kind, source) for kind in kinds),
-                unpriced=self._of(families.UNPRICED).cell(model),
-                clamped=self._of(families.CLAMPED).cell(model),
+                model=model,
             )
         return found
 

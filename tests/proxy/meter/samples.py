@@ -1,10 +1,7 @@
 """A small config, compiled by hand, and requests that it settled."""
 
-from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 from policies.decision import Decision
 from policies.policy import Arm, Policy, Rule, Split
@@ -29,7 +26,7 @@ def model(name: str) -> Model:
 
 
 def service(name: str = "support", rules: int = 1, routes: dict[str, Route] | None = None) -> Service:
-    prompt: Any = SimpleNamespace(name="support@3")
+    prompt: Any = SimpleNamespace(id="support@3")
     strong = Route("strong", "strong", prompt)
     routes = routes or {
         "strong": strong,
@@ -88,8 +85,3 @@ def settled(*attempts: Attempt, **changed: Any) -> Settled:
         "baseline_cost": 410_000_000, "baseline_source": "estimated",
     }  # fmt: skip
     return Settled(**{**fields, **changed})
-
-
-@pytest.fixture
-def settle() -> Callable[..., Settled]:
-    return settled
