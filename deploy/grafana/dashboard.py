@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panels import DASHED, QUANTILE_STYLES, SOURCE, Panel, bars, lines, override, stat, table, text
-from queries import HOUR, increase, part, quantile, quantiles, rate, saved, series, share
+from panels import DASHED, QUANTILE_STYLES, SOURCE, Panel, bars, fixed, lines, override, stat, table, text
+from queries import HOUR, increase, part, quantile, rate, saved, series, share
 
 OUTPUT = Path(__file__).parent / "dashboards" / "pointsman.json"
 COLUMNS = 24
@@ -33,6 +33,13 @@ ROUTE = "{{policy}} / {{route}}"
 RULE = "{{policy}} / {{rule}}"
 DECIDED = 'route!="none"'  # leaves out what was turned away before a decision
 ERROR = 'outcome="upstream_error"'
+OUTCOMES = {
+    "ok": "green",
+    "upstream_error": "red",
+    "client_error": "yellow",
+    "cancelled": "blue",
+    "rejected": "purple",
+}
 FAILED = 'result!="ok"'
 
 
@@ -95,7 +102,7 @@ Failed attempts that were billed count as cost; a request that failed has no bas
 
 BASELINE_LINE = override(
     "/^baseline$/",
-    color={"mode": "fixed", "fixedColor": "#e5e7eb"},
+    color=fixed("#e5e7eb"),
     line_style=DASHED,
     width=2,
     fill=0,
@@ -167,6 +174,7 @@ def money() -> list[list[Panel]]:
                     (saved("policy", "increase", "$__range"), "{{policy}}: saved"),
                 ],
                 "currencyUSD",
+                overrides=[override("/spent$/", color=fixed("orange")), override("/saved$/", color=fixed("green"))],
             ),
             bars(
                 "Spent by tenant",
@@ -179,26 +187,22 @@ def money() -> list[list[Panel]]:
 
 
 def latency() -> list[list[Panel]]:
-    def panel(title: str, about: str, metric: str, by: str, legend: str, size: tuple[int, int]) -> Panel:
-        targets = quantiles(metric, by, legend)
-        about = f"{about} p50 dotted, p95 solid, p99 dashed."
-        return lines(title, about, targets, "s", size=size, overrides=QUANTILE_STYLES)
+    """A matrix: a measure a line, a quantile a column; the last line is the p95 of each by rule."""
+    measures = {
+        "Duration": (DURATION, "from the request's arrival to the end of its answer"),
+        "First token": (FIRST_TOKEN, "from the request's arrival to its first content"),
+        "Per output token": (PER_TOKEN, "from the first content to the end, per output token"),
+    }
 
-    whole = "From the request's arrival to the end of its answer"
-    first = "From the request's arrival to its first content"
-    pace = "From the first content to the end, per output token, by the route that answered."
-    answered, decided = "by the route that answered.", "by the rule that decided."
-    return [
-        [
-            panel("Duration by route", f"{whole}, {answered}", DURATION, "policy, route", ROUTE, (12, 9)),
-            panel("Duration by rule", f"{whole}, {decided}", DURATION, "policy, rule", RULE, (12, 9)),
-        ],
-        [
-            panel("First token by route", f"{first}, {answered}", FIRST_TOKEN, "policy, route", ROUTE, (8, 9)),
-            panel("First token by rule", f"{first}, {decided}", FIRST_TOKEN, "policy, rule", RULE, (8, 9)),
-            panel("Time per output token by route", pace, PER_TOKEN, "policy, route", ROUTE, (8, 9)),
-        ],
-    ]
+    def cell(name: str, q: float, by: str, legend: str) -> Panel:
+        metric, span = measures[name]
+        who = {"route": "the route that answered", "rule": "the rule that decided"}[by]
+        about = f"Seconds {span}, by {who}: {round(q * 100)} of 100 requests took less."
+        target = (quantile(q, metric, f"policy, {by}"), legend)
+        return lines(f"{name} p{round(q * 100)} by {by}", about, [target], "s", size=(8, 7))
+
+    by_route = [[cell(name, q, "route", ROUTE) for q in (0.5, 0.95, 0.99)] for name in measures]
+    return [*by_route, [cell(name, 0.95, "rule", RULE) for name in measures]]
 
 
 def tokens() -> list[list[Panel]]:
@@ -282,6 +286,7 @@ def reliability() -> list[list[Panel]]:
                 [(rate(REQUESTS, "outcome"), "{{outcome}}")],
                 "reqps",
                 stack="normal",
+                overrides=[override(f"/^{outcome}$/", color=fixed(colour)) for outcome, colour in OUTCOMES.items()],
             ),
             lines(
                 "Errors by route",
@@ -294,6 +299,8 @@ def reliability() -> list[list[Panel]]:
                 "Calls per second that did not end well, by kind of failure; a fallback may have saved the request.",
                 [(attempts, "{{model}} @ {{endpoint}}: {{result}}")],
                 "suffix: /s",
+                draw="bars",
+                stack="normal",
                 empty="None",
             ),
         ],
@@ -303,6 +310,8 @@ def reliability() -> list[list[Panel]]:
                 "Times per second that another route took over, and why.",
                 [(fallbacks, "{{policy}}: {{from}} → {{to}}, {{reason}}")],
                 "suffix: /s",
+                draw="bars",
+                stack="normal",
                 empty="None",
             ),
             lines(
@@ -315,7 +324,7 @@ def reliability() -> list[list[Panel]]:
                 "Overhead",
                 "What the proxy itself added: waiting neither for an upstream nor for the client. "
                 "p50 dotted, p95 solid, p99 dashed.",
-                quantiles(OVERHEAD, "api", "{{api}}"),
+                [(quantile(q, OVERHEAD, "api"), f"p{round(q * 100)} {{{{api}}}}") for q in (0.5, 0.95, 0.99)],
                 "s",
                 overrides=QUANTILE_STYLES,
             ),
@@ -342,6 +351,8 @@ def config() -> list[list[Panel]]:
                 [(reloads, "{{result}}")],
                 "short",
                 size=(4, 7),
+                draw="bars",
+                stack="normal",
             ),
             lines(
                 "Split shares",

@@ -78,23 +78,24 @@ def lines(
     unit: str,
     *,
     size: Size = (8, 8),
+    draw: str = "line",
     stack: str = "none",
     bottom: float | None = 0,
     top: float | None = None,
     empty: str | None = None,
     overrides: list[dict[str, Any]] | None = None,
 ) -> Panel:
-    """A time series: lines, or areas when `stack` is `normal`. `bottom` and `top` bound the axis; `empty` is what a
-    panel says when nothing happened, where that is good news."""
+    """A time series: lines, areas when `stack` is `normal`, or bars for what happens seldom. `bottom` and `top` bound
+    the axis; `empty` is what a panel says when nothing happened, where that is good news."""
     stacked = stack != "none"
     defaults: dict[str, Any] = {
         "unit": unit,
         "color": BY_NAME,
         "custom": {
-            "drawStyle": "line",
+            "drawStyle": draw,
             "lineInterpolation": "linear",
             "lineWidth": 1 if stacked else 2,
-            "fillOpacity": 35 if stacked else 6,
+            "fillOpacity": {"bars": 80, "line": 35 if stacked else 0}[draw],
             "showPoints": "never",
             "spanNulls": 60_000,
             "stacking": {"mode": stack, "group": "A"},
@@ -116,16 +117,18 @@ def lines(
     )
 
 
-def bars(title: str, about: str, targets: list[Target], unit: str, *, size: Size = (8, 8)) -> Panel:
+def bars(
+    title: str, about: str, targets: list[Target], unit: str, *, overrides: list[dict[str, Any]] | None = None
+) -> Panel:
     """One bar a series, over the whole of the time shown."""
     defaults = {"unit": unit, "color": BY_NAME, "thresholds": thresholds([("green", None)])}
     return panel(
         "bargauge",
         title,
         about,
-        size,
+        (8, 6),
         targets=queries(targets, instant=True),
-        fieldConfig={"defaults": defaults, "overrides": []},
+        fieldConfig={"defaults": defaults, "overrides": overrides or []},
         options={"displayMode": "basic", "orientation": "horizontal", "showUnfilled": True, "reduceOptions": NEWEST},
     )
 
@@ -150,6 +153,10 @@ def table(title: str, about: str, target: Target, unit: str, *, names: dict[str,
 
 def text(title: str, about: str, content: str, *, size: Size = (8, 8)) -> Panel:
     return panel("text", title, about, size, options={"mode": "markdown", "content": content})
+
+
+def fixed(colour: str) -> dict[str, str]:
+    return {"mode": "fixed", "fixedColor": colour}
 
 
 def override(pattern: str, **properties: Any) -> dict[str, Any]:

@@ -53,10 +53,6 @@ def quantile(q: float, metric: str, by: str = "") -> str:
     return f"histogram_quantile({q}, {rate(metric, grouping, suffix='_bucket')}) >= 0"
 
 
-def quantiles(metric: str, by: str, legend: str) -> list[Target]:
-    return [(quantile(q, metric, by), f"p{round(q * 100)} {legend}") for q in (0.5, 0.95, 0.99)]
-
-
 def share(part: str, whole: str, *, on: str = "") -> str:
     """A quotient that has no value, rather than NaN, while nothing happens; `on` repeats the whole for each part."""
     matching = f" on ({on}) group_left ()" if on else ""
