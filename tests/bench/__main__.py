@@ -1,41 +1,83 @@
-"""`python -m tests.bench`: the data path beside nginx, and beside other gateways, in one run."""
+"""The data path beside nginx, and beside other gateways, in one run.
 
-import sys, tempfile, argparse
+    python -m tests.bench [--peers] [--quick] [--json FILE] [--venvs DIR]
+
+Exit 1 when an answer was wrong or a subject of ours did not start; a missed target is told, and is no failure.
+"""
+
+import argparse
+import json
+import signal
+import sys
+import tempfile
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from tests.bench.run import *
-from tests.bench import subjects
-from tests.bench.subjects import *
-from tests.bench.process import SUBJECT_CORE
-import time
+
+from tests.bench import peers, report, subjects
+from tests.bench.process import Broken
+from tests.bench.run import FULL, QUICK, Bench, Run
+
+OURS = {"nginx": subjects.nginx, "pointsman": subjects.pointsman}
 
 
-def proto(origins):
-    import os
-    from tests.bench.process import free_ports
-
-    (port,) = free_ports(1)
-    p = Process(
-        [sys.executable, "-m", "tests.bench.proto", str(port), *(str(origins.ports[w]) for w in WORKLOADS)],
-        SUBJECT_CORE,
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.bench", description="The data path beside nginx, in one run.")
+    parser.add_argument("--peers", action="store_true", help="install other gateways and measure them too")
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything, within a minute; writes no RESULTS.md"
     )
-    r = p.wait_ready(f"http://127.0.0.1:{port}/readyz", 10)
-    return Subject("pointsman", p, {w: Address(port, w) for w in WORKLOADS}, r)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there")
+    parser.add_argument(
+        "--venvs", type=Path, metavar="DIR", help="keep the peers' environments there, for the next run"
+    )
+    return parser.parse_args()
 
 
-with tempfile.TemporaryDirectory() as t:
-    plan = QUICK if "--quick" in sys.argv else FULL
-    t0 = time.time()
-    with Bench(plan, Path(t), lambda s: print(f"{time.time() - t0:5.1f} {s}", file=sys.stderr)) as b:
-        b.start("nginx", subjects.nginx)
-        if "--proto" in sys.argv:
-            b.start("pointsman", proto)
-        if "--peers" in sys.argv:
-            from tests.bench import peers
+def measure(options: argparse.Namespace, folder: Path) -> Run:
+    plan = QUICK if options.quick else replace(FULL, rounds=3) if options.peers else FULL
+    with Bench(plan, folder, lambda line: print(line, file=sys.stderr, flush=True)) as bench:
+        for name, starter in OURS.items():
+            bench.start(name, starter, plan.starts)
+        for name in peers.PEERS if options.peers else ():
+            bench.start(name, peers.starter(name, options.venvs or folder))
+        return bench.measure()
 
-            for n in peers.PEERS:
-                b.start(n, peers.starter(n, Path(sys.argv[-1])))
-        r = b.measure()
-    import pprint
 
-    pprint.pprint(dataclasses.asdict(r), width=150)
-    print(time.time() - t0)
+def failures(run: Run) -> list[str]:
+    """What went wrong with the two that must work; peers may fail."""
+    found = [f"{name}: {run.absent[name]}" for name in OURS if name in run.absent]
+    for name in OURS.keys() & run.subjects.keys():
+        found += [f"{name}, {what}: {why}" for what, why in run.subjects[name].skipped.items()]
+    return found
+
+
+def main() -> int:
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is stopped
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        try:
+            run = measure(options, Path(folder))
+        except Broken as why:
+            print(f"bench: {why}", file=sys.stderr)
+            return 1
+    if "nginx" not in run.subjects:
+        print(f"bench: without nginx there is no ratio: {run.absent['nginx']}", file=sys.stderr)
+        return 1
+    print(report.summary(run))
+    date, commit = datetime.now(UTC).date().isoformat(), report.commit()
+    if options.json:
+        about = {"date": date, "commit": commit, "machine": report.machine()}
+        options.json.write_text(json.dumps(about | asdict(run), indent=2) + "\n")
+    if failed := failures(run):
+        print("\n".join(["", "FAILED", *failed]), file=sys.stderr)
+        return 1
+    if not options.quick:
+        before = report.RESULTS.read_text() if report.RESULTS.exists() else ""
+        versions = [peers.PEERS[name][0].replace("==", " ") for name in run.subjects if name in peers.PEERS]
+        report.RESULTS.write_text(report.document(run, date, commit, before, versions))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

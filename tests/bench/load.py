@@ -37,7 +37,7 @@ class Job:
     expect: Expect
     connections: int
     requests: int
-    warm: int = 0  # unmeasured requests on each connection
+    warm: int = 0  # unmeasured requests before
     rate: float = 0.0  # per second, of an open job
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -187,7 +187,7 @@ async def run(job: Job) -> Outcome:
     if job.kind == "hold":
         await hold(job, connections, outcome)
     elif job.warm:
-        await closed(job, connections, job.warm * job.connections, outcome)
+        await closed(job, connections, job.warm, outcome)
         if outcome.failed:
             return outcome
         outcome = Outcome()

@@ -44,8 +44,8 @@ _JSON_SERVER = """
     }}
 """
 
-# A POST to a file is 405, answered with the file itself. SSI finds nothing to replace; it takes the length away, so that
-# the stream goes out chunked as a real one does.
+# A POST to a file is 405, answered with the file itself. SSI finds nothing to replace; it takes the length away, so
+# that the stream goes out chunked, as a real one does.
 _STREAM_SERVER = """
     server {{
         listen 127.0.0.1:{port};

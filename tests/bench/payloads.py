@@ -1,4 +1,4 @@
-"""What goes over the wire: a 325-byte chat request, an 844-byte answer, a stream of 203 events. Made, never recorded."""
+"""What goes over the wire: a 325-byte chat request, an 844-byte answer, a stream of 203 events."""
 
 import json
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ AROUND_WORDS = 4  # the events of a stream that carry no word
 PACED_WORDS = 150
 PACE_S = 0.020
 
-WORDS = (
+TEXT = (
     "Your order left our warehouse this morning and should arrive within two working days. "
     "The tracking link in your account shows each stop on the way. If nobody is home, the courier "
     "leaves a card and tries again on the next day. "
-).split(" ")[:-1]
+)
 LAST_WORDS = "Anything else?"  # closes every answer, so that a cut one is noticed
 DONE = b"data: [DONE]\n\n"
 
 
 def _words(count: int) -> Iterator[str]:
-    return islice(cycle(WORDS), count)
+    return islice(cycle(TEXT.split()), count)
 
 
 def _usage(completion: int) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def request(model: str, *, stream: bool = False) -> bytes:
 
 def answer() -> bytes:
     """A chat completion of `ANSWER_BYTES`, with usage."""
-    message = {"role": "assistant", "content": "", "refusal": None, "annotations": []}
+    message: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None, "annotations": []}
     body = {
         "id": "chatcmpl-CfPq2hZx8Jm0VbW1nT5rK7sY3dL9a",
         "object": "chat.completion",

@@ -75,7 +75,7 @@ def litellm(origins: Origins, python: Path) -> Subject:
     process = Process([*command, "--telemetry", "False"], SUBJECT_CORE, env=quiet)
     ready = process.wait_ready(f"http://127.0.0.1:{port}/health/liveliness", 90)
     addresses = {work: Address(port, work) for work in WORKLOADS}
-    return Subject("litellm", process, addresses, ready, share=0.02, rewritten=True)
+    return Subject("litellm", process, addresses, ready, share=0.01, rewritten=True)
 
 
 PEERS: dict[str, tuple[str, Callable[[Origins, Path], Subject]]] = {

@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -13,8 +14,6 @@ from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
-
-import psutil
 
 ROOT = Path(__file__).parents[2]
 _CORES = sorted(os.sched_getaffinity(0))
@@ -51,18 +50,20 @@ class Process:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.stop()
 
-    def family(self) -> list[psutil.Process]:
-        try:
-            parent = psutil.Process(self.child.pid)
-            return [parent, *parent.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+    def family(self) -> list[int]:
+        """Process ids: ours, then its descendants'."""
+        pids = [self.child.pid]
+        for pid in pids:  # grows while we walk it
+            with contextlib.suppress(OSError):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    pids += map(int, (thread / "children").read_text().split())
+        return pids
 
     def cpu_ns(self) -> int:
-        return sum(cpu_ns(member.pid) for member in self.family())
+        return sum(map(cpu_ns, self.family()))
 
     def rss_mb(self) -> float:
-        return sum(member.memory_info().rss for member in self.family()) / 1e6
+        return sum(resident_bytes(Path(f"/proc/{pid}/statm").read_text()) for pid in self.family()) / 1e6
 
     def age_s(self) -> float:
         return time.perf_counter() - self.started
@@ -85,14 +86,22 @@ class Process:
             with contextlib.suppress(OSError), get(url):
                 return self.age_s()
             time.sleep(0.01)
-        self.blame()
+        return self.blame()
 
     def blame(self) -> NoReturn:
         """Run the same command once more with somebody listening, and raise with the last line it says."""
         self.stop()
-        command = {"args": self.argv, "cwd": ROOT, "env": self.env, "stdin": subprocess.DEVNULL}
         try:
-            done = subprocess.run(**command, capture_output=True, text=True, timeout=5, check=False)
+            done = subprocess.run(
+                self.argv,
+                cwd=ROOT,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=5,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             raise Broken("it runs, but does not answer") from None
         said = done.stderr.strip() or done.stdout.strip() or "nothing"
@@ -110,8 +119,8 @@ class Process:
             if pipe:
                 pipe.close()
         for orphan in family[1:]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                orphan.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
 
 
 def cpu_ns(pid: int) -> int:
@@ -119,8 +128,21 @@ def cpu_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
+def resident_bytes(statm: str) -> int:
+    """What of a process is in memory, from its line in /proc."""
+    return int(statm.split()[1]) * resource.getpagesize()
+
+
+def core_busy_ns(stat: str, core: int) -> int:
+    """How long a core has run processes or was taken by the host, from /proc/stat. Interrupts are left out: they are
+    charged to no process."""
+    line = next(line for line in stat.splitlines() if line.startswith(f"cpu{core} "))
+    user, nice, system, _idle, _iowait, _irq, _softirq, steal = map(int, line.split()[1:9])
+    return (user + nice + system + steal) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
+
+
 def get(url: str) -> HTTPResponse:
-    """GET, straight to the loopback whatever proxy the environment names; raises OSError unless the answer is good."""
+    """GET from the loopback, whatever proxy the environment names. OSError unless the answer is good."""
     reply = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2)
     assert isinstance(reply, HTTPResponse)
     return reply

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import statistics
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,16 +14,18 @@ from pathlib import Path
 from tests.bench import modelserver, payloads
 from tests.bench.load import Job, Outcome
 from tests.bench.payloads import Expect
-from tests.bench.process import OTHER_CORE, Broken, Process, allow_files, free_ports
+from tests.bench.process import OTHER_CORE, SUBJECT_CORE, Broken, Process, allow_files, core_busy_ns, free_ports
 from tests.bench.subjects import CHAT, WORKLOADS, Address, Origins, Starter, Subject, Workload
 
 CPU_WORKLOADS: tuple[Workload, ...] = ("json", "burst", "paced")
 CONNECTIONS = 32
 STREAMS = 100  # paced ones, at once
 PACED_EVENTS = payloads.PACED_WORDS + payloads.AROUND_WORDS - 3  # the last four go out together
-OPEN_CONNECTIONS = 200  # of the latency run: enough that none has to wait for one
-TOP_RATE = 3000.0  # requests per second, above which the load itself would be what is measured
-LOAD_S = 120.0  # no load takes longer
+LATENCY_CONNECTIONS = 200  # of the latency run: enough that none has to wait for one
+SLOW = 0.1  # a share of requests that only a very slow subject has
+TOP_RATE = 4000.0  # requests per second, above which the load itself would be what is measured
+ENOUGH = 300  # requests of a latency round, for its p99 to mean anything
+LOAD_S = 60.0  # no load takes longer
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class Plan:
     latency_s: float
     open_streams: tuple[int, ...]
     starts: int
+    limit_s: float  # after which what is left is left out
 
 
-FULL = Plan(rounds=3, json=8000, burst=2000, latency_s=3.0, open_streams=(1000, 10_000), starts=3)
-QUICK = Plan(rounds=2, json=2500, burst=600, latency_s=1.0, open_streams=(1000,), starts=1)
+FULL = Plan(rounds=5, json=8000, burst=2000, latency_s=2.0, open_streams=(1000, 10_000), starts=3, limit_s=220)
+QUICK = Plan(rounds=2, json=2500, burst=600, latency_s=1.0, open_streams=(1000,), starts=1, limit_s=40)
 
 
 @dataclass
@@ -51,7 +55,8 @@ class Measured:
     added_p50_ms: list[float] = field(default_factory=list)  # over asking the model server directly, at that rate
     added_p99_ms: list[float] = field(default_factory=list)
     ready_s: list[float] = field(default_factory=list)
-    memory_mb: dict[str, float] = field(default_factory=dict)
+    memory_mb: dict[str, float] = field(default_factory=dict)  # by moment
+    open_mb: dict[int, float] = field(default_factory=dict)  # by number of open streams
     skipped: dict[str, str] = field(default_factory=dict)  # what could not be measured, and why
 
 
@@ -59,25 +64,43 @@ class Measured:
 class Run:
     subjects: dict[str, Measured] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)  # subjects that could not be started, and why
+    others: list[float] = field(default_factory=list)  # the share of the core that neighbours took, by measurement
 
 
-def drive(job: Job, process: Process | None, held: Callable[[], None] | None = None) -> tuple[Outcome, float]:
-    """Put one load on; returns its outcome and the CPU time in µs that the process spent meanwhile. Every answer must
-    have been right: Broken otherwise. `held` is called while a `hold` job's streams are open."""
+def drive(job: Job, held: Callable[[], None] | None = None) -> Outcome:
+    """Put one load on and return its outcome; Broken unless every answer was right. `held` is called once the load is
+    connected and warm; of a `hold` job, while its streams are open."""
     argv = [sys.executable, "-m", "tests.bench.load", json.dumps(dataclasses.asdict(job))]
     with Process(argv, OTHER_CORE, talks=True) as load:
         said = load.hear(LOAD_S)
-        before = process.cpu_ns() if process else 0
         if said == "ready":
             if held:
                 held()
             load.say()
             said = load.hear(LOAD_S)
-        after = process.cpu_ns() if process else 0
     outcome = Outcome(**json.loads(said))
     if outcome.failed:
         raise Broken(f"{outcome.failed} of {outcome.answers} answers were wrong: {'; '.join(outcome.faults)}")
-    return outcome, (after - before) / 1000
+    return outcome
+
+
+@dataclass
+class Reading:
+    """The clocks of a moment: the subject's, its core's, and the wall's. All in ns."""
+
+    cpu_ns: int = 0
+    core_ns: int = 0
+    wall_ns: int = 0
+
+    def take(self, process: Process) -> "Reading":
+        self.cpu_ns, self.core_ns = process.cpu_ns(), core_busy_ns(Path("/proc/stat").read_text(), SUBJECT_CORE)
+        self.wall_ns = time.monotonic_ns()
+        return self
+
+    def others_since(self, earlier: "Reading") -> float:
+        """The share of the core that went to processes other than the subject: the noise of the neighbours."""
+        foreign = (self.core_ns - earlier.core_ns) - (self.cpu_ns - earlier.cpu_ns)
+        return max(foreign / (self.wall_ns - earlier.wall_ns), 0.0)
 
 
 class Bench:
@@ -91,6 +114,8 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         files = allow_files(2 * max(self.plan.open_streams) + 1000)
+        fitting = tuple(min(streams, (files - 500) // 1000 * 500) for streams in self.plan.open_streams)
+        self.plan = dataclasses.replace(self.plan, open_streams=fitting)
         ports = dict(zip(WORKLOADS, free_ports(len(WORKLOADS)), strict=True))
         self.origins = Origins(ports, self.folder, files)
         command = modelserver.model_server(self.folder, files, ports["json"], ports["burst"])
@@ -117,11 +142,12 @@ class Bench:
             self.run.absent[name] = str(why)
             return
         self.processes.enter_context(subject.process)
-        measured.memory_mb["when ready"] = subject.process.rss_mb()
+        measured.memory_mb["ready"] = subject.process.rss_mb()
         self.run.subjects[name] = measured
         self.subjects.append(subject)
 
     def measure(self) -> Run:
+        self.deadline = time.monotonic() + self.plan.limit_s
         for work in CPU_WORKLOADS:
             for number in range(self.plan.rounds):
                 self.say(f"{work}, round {number + 1} of {self.plan.rounds}")
@@ -146,6 +172,8 @@ class Bench:
         if what in skipped:
             return
         try:
+            if time.monotonic() > self.deadline:
+                raise Broken("the time of the run was up")
             measure()
         except Broken as why:
             self.say(f"{subject.name}: {why}")
@@ -167,25 +195,32 @@ class Bench:
 
     def cpu_round(self, subject: Subject, work: Workload) -> None:
         if work == "paced":
-            streams = max(int(STREAMS * min(subject.share * 2, 1)), 1)
-            outcome, cpu_us = drive(self.job(subject, work, connections=streams, requests=streams), subject.process)
-            units = outcome.answers * PACED_EVENTS
+            streams = STREAMS if subject.share > SLOW else 4
+            job = self.job(subject, work, connections=streams, requests=streams)
         else:
             requests = int((self.plan.json if work == "json" else self.plan.burst) * subject.share)
-            outcome, cpu_us = drive(self.job(subject, work, requests=requests, warm=10), subject.process)
-            units = outcome.answers
+            job = self.job(subject, work, requests=requests, warm=int(10 * CONNECTIONS * subject.share))
+        started = Reading()
+        outcome = drive(job, lambda: started.take(subject.process))
+        ended = Reading().take(subject.process)
         measured = self.run.subjects[subject.name]
-        measured.cpu_us.setdefault(work, []).append(cpu_us / units)
+        units = outcome.answers * (PACED_EVENTS if work == "paced" else 1)
+        measured.cpu_us.setdefault(work, []).append((ended.cpu_ns - started.cpu_ns) / 1000 / units)
+        self.run.others.append(ended.others_since(started))
         if work == "json":
             measured.per_second.append(outcome.answers / outcome.seconds)
 
     def latency_round(self, subject: Subject) -> None:
         measured = self.run.subjects[subject.name]
+        if not measured.per_second:
+            raise Broken("there is no throughput to halve")
         measured.rate = min(statistics.median(measured.per_second) / 2, TOP_RATE)
         requests = int(measured.rate * self.plan.latency_s)
-        changes = {"kind": "open", "rate": measured.rate, "requests": requests, "connections": OPEN_CONNECTIONS}
-        through, _ = drive(self.job(subject, "json", warm=2, **changes), None)
-        direct, _ = drive(self.job(self.direct(subject), "json", warm=2, **changes), None)
+        if requests < ENOUGH:
+            raise Broken(f"{measured.rate:.0f} requests per second are too few for a p99")
+        changes = {"kind": "open", "rate": measured.rate, "requests": requests, "connections": LATENCY_CONNECTIONS}
+        through = drive(self.job(subject, "json", warm=400, **changes))
+        direct = drive(self.job(self.direct(subject), "json", warm=400, **changes))
         measured.added_p50_ms.append((through.p50_us - direct.p50_us) / 1000)
         measured.added_p99_ms.append((through.p99_us - direct.p99_us) / 1000)
 
@@ -195,11 +230,11 @@ class Bench:
         return dataclasses.replace(subject, addresses={"json": address}, rewritten=False)
 
     def memory_round(self, subject: Subject, streams: int) -> None:
-        if 2 * streams + 200 > self.origins.files:
-            raise Broken(f"only {self.origins.files} files may be open here")
-        memory = self.run.subjects[subject.name].memory_mb
+        if subject.share <= SLOW:
+            raise Broken("left out: opening them would take the whole run")
+        memory = self.run.subjects[subject.name].open_mb
 
         def read() -> None:
-            memory[f"{streams:,} open streams"] = subject.process.rss_mb()
+            memory[streams] = subject.process.rss_mb()
 
-        drive(self.job(subject, "idle", kind="hold", connections=streams, requests=streams), None, read)
+        drive(self.job(subject, "idle", kind="hold", connections=streams, requests=streams), read)

@@ -99,7 +99,7 @@ def _policy(workload: Workload) -> str:
 
 
 def pointsman_config(origins: Origins, port: int, admin_port: int) -> str:
-    """Everything that a user switches on: a key, prices, a prompt, 50 rules, a sticky split, a fallback, a baseline."""
+    """What users switch on: a key, prices, a prompt, 50 rules, a sticky split, a fallback, a baseline."""
     upstreams = "\n".join(f"  {work}: {{base_url: {origins.url(work)}}}" for work in WORKLOADS)
     models = "\n".join(
         f"  {work}-{kind}: {{at: {work}, model: stand-in-{kind}, price: {{input: {price}, output: {4 * price}}}}}"
