@@ -266,14 +266,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         if self._complete:
-            self._can_keep = False  # a second answer to one request
+            raise ValueError("a second answer to one request")  # ends the parsing: see `_on_garbage`
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        if self._complete:
-            return
         status = self._parser.get_status_code()
         headers = self.headers
         if status < 200:
@@ -305,7 +303,7 @@ class Connection(asyncio.Protocol):
         if self._interim:
             self._interim = False
             return
-        if not self._complete and self._error is None:
+        if self._error is None:
             self._complete = True
             self._can_keep = self._parser.should_keep_alive()
 

@@ -17,7 +17,9 @@ from proxy.upstreams.request import checked, common_headers
 from proxy.upstreams.stream import StreamReply, Tasks
 from routes import failure
 
-NO_ANSWER = "Server disconnected without sending a response"  # httpcore's words; it has no type for it
+# httpcore's words, there is no type for it. It says so too when a head broke off in its middle, which cannot be told
+# apart here (our pool can).
+NO_ANSWER = "Server disconnected without sending a response"
 
 
 class HttpxUpstream:
@@ -70,6 +72,8 @@ class HttpxUpstream:
             if isinstance(error, TimeoutError):
                 why = f"{self._name!r} did not begin to answer in time"
                 raise Failed(failure.TIMEOUT, why, phase="first_content") from None
+            if _is_unanswered(error):
+                raise connect_failed(f"{self._name!r} closed the connection without an answer") from error
             if isinstance(error, Exception) and (failed := self._translate(error)) is not None:
                 raise failed from error
             raise
@@ -89,7 +93,7 @@ class HttpxUpstream:
     async def close(self) -> None:
         self._is_closed = True
         if not self._running:
-            await self._shut()
+            self._shut()
         await self._tasks.wait()
 
     async def _slot(self, call: Call, deadline: float) -> None:
@@ -106,12 +110,13 @@ class HttpxUpstream:
         self._slots.release()
         self._running -= 1
         if self._is_closed and not self._running:
-            self._tasks.start(self._shut)
+            self._shut()
 
-    async def _shut(self) -> None:
+    def _shut(self) -> None:
+        """Let go of the connections; a later call, of an old snapshot's request, opens anew."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            self._tasks.start(client.aclose)
 
     async def _exchange(self, call: Call) -> tuple[httpx.Response, bool]:
         """Send; once more when an idle connection had been closed by the server and no byte came back."""
@@ -133,8 +138,8 @@ class HttpxUpstream:
             )
             try:
                 return await client.send(request, stream=True), is_retry
-            except httpx.RemoteProtocolError as error:
-                if fresh or is_retry or NO_ANSWER not in str(error):
+            except httpx.TransportError as error:
+                if fresh or is_retry or not _is_unanswered(error):
                     raise
                 self.stale_retries += 1
         raise AssertionError("unreachable: the second try returns or raises")
@@ -150,11 +155,16 @@ class HttpxUpstream:
             )
         if isinstance(error, httpx.ProxyError):
             return connect_failed(f"{name!r} could not be connected to: the forward proxy refused")
-        if isinstance(error, httpx.RemoteProtocolError) and NO_ANSWER in str(error):
-            return connect_failed(f"{name!r} closed the connection without an answer")
         if isinstance(error, httpx.HTTPError | httpx.StreamError):
             return Failed(failure.BAD_ANSWER, f"{name!r} broke off its answer, or it is not HTTP")
         return None
+
+
+def _is_unanswered(error: BaseException) -> bool:
+    """While a head is awaited: the server hung up instead of answering."""
+    if isinstance(error, httpx.ConnectError):
+        return False
+    return isinstance(error, httpx.NetworkError) or NO_ANSWER in str(error)
 
 
 def _headers(response: httpx.Response) -> dict[bytes, bytes]:

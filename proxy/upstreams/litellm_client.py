@@ -26,42 +26,14 @@ if TYPE_CHECKING:
 # A caller's body must not reach LiteLLM's own arguments (api_base, mock_response, extra_headers, model_list ...), so
 # what is passed on is listed: the chat API's parameters, and two that several vendors share.
 PARAMETERS: Final = frozenset(
-    [
-        "messages",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "response_format",
-        "temperature",
-        "top_p",
-        "top_k",
-        "n",
-        "stop",
-        "max_tokens",
-        "max_completion_tokens",
-        "presence_penalty",
-        "frequency_penalty",
-        "logit_bias",
-        "logprobs",
-        "top_logprobs",
-        "seed",
-        "user",
-        "stream",
-        "stream_options",
-        "reasoning_effort",
-        "verbosity",
-        "modalities",
-        "audio",
-        "prediction",
-        "service_tier",
-        "thinking",
-        "safety_identifier",
-        "prompt_cache_key",
-        "prompt_cache_retention",
+    {
+        *("messages", "tools", "tool_choice", "parallel_tool_calls", "functions", "function_call", "response_format"),
+        *("temperature", "top_p", "top_k", "n", "stop", "max_tokens", "max_completion_tokens", "seed", "user"),
+        *("presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs"),
+        *("stream", "stream_options", "reasoning_effort", "verbosity", "thinking", "modalities", "audio"),
+        *("prediction", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"),
         "web_search_options",
-    ]
+    }
 )
 JSON_HEAD: Final = {b"content-type": b"application/json"}
 EVENTS_HEAD: Final = {b"content-type": b"text/event-stream"}
@@ -115,7 +87,7 @@ class LiteLLMUpstream:
             self._slots.release()
             why = f"{self._name!r} did not begin to answer in time"
             raise Failed(failure.TIMEOUT, why, phase="first_content") from None
-        except Exception as error:  # LiteLLM has no common base; what is not one of its own goes on up
+        except Exception as error:  # noqa: BLE001 — LiteLLM's have no common base; what is not its own is raised on
             self._slots.release()
             status, headers, said = self._as_http(error)
             return self._reply(status, headers, _once(said), _nothing)
@@ -201,7 +173,7 @@ class LiteLLMUpstream:
             status, headers, body = self._as_http(error)
         except Failed as failed:
             return failed
-        except Exception:  # not LiteLLM's: the vendor's library broke off in a way LiteLLM does not know
+        except Exception:  # noqa: BLE001 — a vendor's library broke off in a way that LiteLLM does not know
             return Failed(failure.BAD_ANSWER, f"{self._name!r} broke off its answer")
         return classify(status, headers, body, model=self._name, secrets=self._secrets)
 
