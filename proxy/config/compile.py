@@ -15,18 +15,20 @@ from proxy.config.schema import MODEL_OF_REQUEST
 from proxy.keys import Caller, KeyRing, digest
 from proxy.runtime import Limits, Server, Service, Snapshot
 from routes.failure import DEFAULT_FALLBACK
+from routes.params import Params
 from routes.prompt import Prompt
 from routes.route import Fallback, Route
 
-_SECRET: Final = ("api_key", "admin_key", "key", "proxy", "headers")  # keys whose values stay out of the hash
+# What stays out of the hash: the values of these keys, at these depths of the sections that have secrets.
+_SECRET: Final = ("api_key", "admin_key", "key", "proxy", "headers")
+_DEPTH: Final[Mapping[str | int, int]] = {"server": 2, "keys": 3, "upstreams": 3, "models": 3}
 
 
 def compile_config(draft: Draft) -> Snapshot:
     """Build the snapshot. Asks nothing again: the checks have."""
     services = {name: _service(draft, policy) for name, policy in draft.policies.items()}
-    forwards = [
-        _forward_at(draft, r) for p in draft.policies.values() for r in p.routes.values() if _forwards(draft, r)
-    ]
+    routes = [route for policy in draft.policies.values() for route in policy.routes.values()]
+    forwards = {_forward_at(draft, route) for route in routes if _forwards(draft, route)}
     return Snapshot(
         hash=hash_of(draft),
         files=tuple(sorted(draft.files.paths)),
@@ -122,7 +124,7 @@ def _route(draft: Draft, policy: PlannedPolicy, planned: PlannedRoute, fallback:
     own = params(draft, spec.params, (*planned.path, "params"))
     if _forwards(draft, planned):
         model = FORWARD.format(_forward_at(draft, planned))
-        of_model = ()  # type: ignore[var-annotated]
+        of_model: tuple[Params, ...] = ()
     else:
         model = spec.model
         of_model = params(draft, draft.config.models[model].params, ("models", model, "params"))
@@ -150,11 +152,8 @@ def hash_of(draft: Draft) -> str:
     written = _open(draft.root, ())
     assert isinstance(written, dict)
     written.pop("tests", None)
-    prompts = {
-        version.ref: version.node.plain()
-        for versions in draft.library.versions.values()
-        for version in versions.values()
-    }
+    every = [version for versions in draft.library.versions.values() for version in versions.values()]
+    prompts = {version.ref: version.node.plain() for version in every}
     texts: Mapping[str, Any] = {"config": written, "prompts": prompts, "texts": sorted(draft.library.texts.values())}
     data = json.dumps(texts, sort_keys=True, default=str).encode()
     return hashlib.sha256(data).hexdigest()[:12]
@@ -162,19 +161,10 @@ def hash_of(draft: Draft) -> str:
 
 def _open(node: Node, path: PathKey) -> Any:
     """What may be known of a value: secrets are only there or not."""
-    if (
-        path
-        and path[-1] in _SECRET
-        and path[0] in ("server", "keys", "upstreams", "models")
-        and len(path) == _depth(path)
-    ):
+    if path and path[-1] in _SECRET and len(path) == _DEPTH.get(path[0]):
         return "***"
     if isinstance(node.value, dict):
         return {key: _open(child, (*path, key)) for key, child in node.value.items()}
     if isinstance(node.value, list):
         return [_open(child, (*path, index)) for index, child in enumerate(node.value)]
     return node.value
-
-
-def _depth(path: PathKey) -> int:
-    return 2 if path[0] == "server" else 3

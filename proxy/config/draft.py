@@ -7,7 +7,7 @@ from policies.conditions import Condition
 from proxy.config.document import Node, PathKey
 from proxy.config.files import Files
 from proxy.config.plan import PlannedPolicy
-from proxy.config.problems import Severity, did_you_mean
+from proxy.config.problems import did_you_mean
 from proxy.config.prompts import Library
 from proxy.config.schema import Config
 from proxy.config.values import Secret, is_unknown
@@ -25,20 +25,12 @@ class Draft:
     whole: bool  # False: parts were cut out as wrong, so what seems unused may not be
     conditions: dict[PathKey, Condition] = field(default_factory=dict)  # by the path of the rule
 
-    def error(
-        self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False
-    ) -> None:
-        self._report(path, "error", code, message, suggestion, key)
+    def error(self, path: PathKey, code: str, message: str, instead: str | None = None, *, key: bool = False) -> None:
+        """Report what is wrong with the value at `path`, or with its key."""
+        self.files.report(self.root.place_of(path, key=key), "error", code, message, instead)
 
-    def warn(
-        self, path: PathKey, code: str, message: str, suggestion: str | None = None, *, key: bool = False
-    ) -> None:
-        self._report(path, "warning", code, message, suggestion, key)
-
-    def _report(
-        self, path: PathKey, severity: Severity, code: str, message: str, suggestion: str | None, key: bool
-    ) -> None:
-        self.files.report(self.root.place_of(path, key=key), severity, code, message, suggestion)
+    def warn(self, path: PathKey, code: str, message: str, instead: str | None = None, *, key: bool = False) -> None:
+        self.files.report(self.root.place_of(path, key=key), "warning", code, message, instead)
 
     def is_known(self, section: str, name: str) -> bool:
         return name in self.written[section] or is_unknown(name)

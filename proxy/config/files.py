@@ -8,11 +8,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from proxy.config.document import Node, Place, Refused, parse, read_text
 from proxy.config.expand import expand
-from proxy.config.problems import Problem, did_you_mean
+from proxy.config.problems import Problem, Severity, did_you_mean
 from proxy.config.schema import SHARED, Config
 from proxy.config.values import is_unknown, shown
 
@@ -31,7 +31,9 @@ class Files:
     env: Mapping[str, str] = field(default_factory=dict)
     strict_env: bool = True  # a variable that is not set is an error
 
-    def report(self, place: Place, severity: Any, code: str, message: str, suggestion: str | None = None) -> None:
+    def report(
+        self, place: Place, severity: Severity, code: str, message: str, suggestion: str | None = None
+    ) -> None:
         self.problems.append(Problem(place.file, place.line, place.col, severity, code, message, suggestion))
 
     def read(self, path: Path) -> Node | None:

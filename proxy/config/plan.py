@@ -62,7 +62,7 @@ class _Planner:
         return PlannedRule(name, spec, path, spec.route, route_path, when)
 
     def in_place(self, spec: Route, rule: str, path: PathKey) -> str:
-        """A route written in a rule is called like its model, or, if that is taken by another one, also like its rule."""
+        """A route written in a rule is called like its model; if another one has that name, also like its rule."""
         for name in (spec.model, f"{spec.model}-{rule}"):
             if name not in self.routes or self.routes[name].spec == spec:
                 break

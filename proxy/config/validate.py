@@ -70,9 +70,8 @@ _Located = tuple[PathKey, PathKey, ErrorDetails]  # path of the node, path of th
 def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]:
     """Of a value that may be several things, keep the errors of the thing it looks like."""
     located = [(*_locate(root, error), error) for error in errors]
-    deeper = {
-        union for path, union, error in located if union != () and (len(path) > len(union) or not _is_type(error))
-    }
+    inside = [(union, path != union or not _is_type(error)) for path, union, error in located]
+    deeper = {union for union, is_deeper in inside if union and is_deeper}
     kept: dict[tuple[PathKey, str], _Located] = {}
     for path, union, error in located:
         if _is_type(error) and path == union and union in deeper:
@@ -80,7 +79,7 @@ def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]
         kind = "type" if _is_type(error) and path == union else f"{error['type']}{error['loc'][-1:]}"
         if kind == "type" and (path, kind) in kept:
             first = kept[(path, kind)][2]
-            error = error | {"ctx": {"expected": _either(first, error)}}  # type: ignore[assignment]
+            error = error | {"ctx": {"expected": _either(first, error)}}
         kept[(path, kind)] = (path, union, error)
     return list(kept.values())
 
@@ -96,7 +95,9 @@ def _is_type(error: ErrorDetails) -> bool:
 
 def _locate(root: Node, error: ErrorDetails) -> tuple[PathKey, PathKey]:
     """Pydantic's location without the names of union branches, which are no places in the file."""
-    node, path, union = root, (), ()  # type: ignore[var-annotated]
+    node: Node = root
+    path: PathKey = ()
+    union: PathKey = ()
     steps = error["loc"]
     for position, step in enumerate(steps):
         child = node.child(step)
@@ -142,12 +143,9 @@ def _say(
         quote = "put it in quotes" if expected == "text" and not isinstance(value, dict | list | type(None)) else None
         return "wrong-type", f"{subject} must be {expected}, not {shown(value)}", quote
     if kind == "literal_error":
-        choices = context["expected"]
-        near = (
-            None
-            if "'" not in choices
-            else did_you_mean(value, [choice.strip("'") for choice in choices.replace(" or ", ", ").split(", ")])
-        )
+        choices = str(context["expected"])
+        names = [choice.strip("'") for choice in choices.replace(" or ", ", ").split(", ")]
+        near = did_you_mean(value, names) if "'" in choices else None
         return "bad-value", f"{subject} must be {choices}, not {shown(value)}", near
     if kind in ("too_short", "string_too_short"):
         return "bad-value", f"{subject} is empty", None

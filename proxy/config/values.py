@@ -155,9 +155,11 @@ def shown(value: object) -> str:
 
 
 _AS_DURATION: Final = {
-    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^\d.*(ms|s|m|h|d)$"}]
+    "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": r"^(\d.*(ms|s|m|h|d)|\$\{.*\})$"}]
 }
-_AS_SIZE: Final = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\d.*B?$"}]}
+_AS_SIZE: Final = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^(\d.*B?|\$\{.*\})$"}]
+}
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]

@@ -55,7 +55,7 @@ def _check_forward(draft: Draft, route: PlannedRoute, owner: str) -> None:
 
 
 def check_prompt_ref(draft: Draft, ref: str, path: PathKey, owner: str) -> None:
-    name, at, version = ref.partition("@")
+    name, _, version = ref.partition("@")
     if is_unknown(ref) or name in draft.library.broken:
         return
     if name not in draft.library.versions:

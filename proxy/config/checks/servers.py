@@ -3,12 +3,16 @@
 import ipaddress
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from proxy.config.document import PathKey
 from proxy.config.draft import Draft
 from proxy.config.schema import Connection, Model
 from proxy.config.values import is_unknown
+
+# Headers that the proxy sets itself.
+OURS: Final = ("host", "content-length", "transfer-encoding", "connection", "content-type")
 
 
 def check_listeners(draft: Draft) -> None:
@@ -55,19 +59,17 @@ def check_connections(draft: Draft) -> None:
                 )
         if bool(connection.tls.certificate) != bool(connection.tls.key):
             draft.error((*path, "tls"), "missing-key", "a client certificate needs `certificate` and `key`")
-        for header in connection.headers:
-            if header.lower() in ("host", "content-length", "transfer-encoding", "connection", "content-type"):
-                draft.error(
-                    (*path, "headers", header), "bad-header", f"the header {header!r} is the proxy's to set", key=True
-                )
-            elif not header.isascii() or not header.replace("-", "").replace("_", "").isalnum():
-                draft.error(
-                    (*path, "headers", header), "bad-header", f"{header!r} cannot be a header's name", key=True
-                )
-            elif any(c < " " or c > "~" for c in connection.headers[header]):
-                draft.error(
-                    (*path, "headers", header), "bad-header", f"the value of {header!r} must be printable ASCII"
-                )
+        for header, value in connection.headers.items():
+            _check_header(draft, (*path, "headers", header), header, value)
+
+
+def _check_header(draft: Draft, path: PathKey, name: str, value: str) -> None:
+    if name.lower() in OURS:
+        draft.error(path, "bad-header", f"the header {name!r} is the proxy's to set", key=True)
+    elif not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+        draft.error(path, "bad-header", f"{name!r} cannot be a header's name", key=True)
+    elif any(c < " " or c > "~" for c in value):
+        draft.error(path, "bad-header", f"the value of {name!r} must be printable ASCII")
 
 
 def _connections(draft: Draft) -> Iterator[tuple[PathKey, Connection, str]]:
@@ -114,11 +116,10 @@ def check_models(draft: Draft) -> None:
             draft.error(
                 (*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True
             )
-    if needing := [name for name, model in draft.config.models.items() if model.provider is not None]:
-        if find_spec("litellm") is None:
-            for name in needing:
-                message = f"model {name!r} is called through LiteLLM, which is not installed"
-                draft.warn(("models", name, "provider"), "needs-litellm", message, "pip install 'pointsman[litellm]'")
+    if find_spec("litellm") is None:
+        for name in [name for name, model in draft.config.models.items() if model.provider is not None]:
+            message = f"model {name!r} is called through LiteLLM, which is not installed"
+            draft.warn(("models", name, "provider"), "needs-litellm", message, "pip install 'pointsman[litellm]'")
 
 
 def _refuse_server_keys(draft: Draft, name: str, model: Model) -> None:

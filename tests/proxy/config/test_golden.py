@@ -77,8 +77,9 @@ def dump_model(model: Model) -> list[str]:
         target, times = endpoint.target, endpoint.timeouts
         headers = " ".join(name.decode() for name, _ in target.headers)
         lines.append(
-            f"  {endpoint.weight:.6g} {endpoint.model or '(as asked)'} at {target.name} {target.base_url} by {target.client}"
-            f" [{headers}] {times.connect:g}/{times.first_content:g}/{times.idle:g}/{times.total:g} s"
+            f"  {endpoint.weight:.6g} {endpoint.model or '(as asked)'} at {target.name} {target.base_url}"
+            f" by {target.client} [{headers}]"
+            f" {times.connect:g}/{times.first_content:g}/{times.idle:g}/{times.total:g} s"
         )
     return lines
 

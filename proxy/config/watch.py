@@ -1,0 +1,113 @@
+"""Notice that a config's files have changed, and reload.
+
+Directories are watched, not files: editors and Kubernetes replace files by renaming (a ConfigMap swaps the
+link `..data`). A poll stands behind the watch, for file systems that do not notify. What counts is content: a file
+that was only touched is no change.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import watchfiles
+
+from proxy.config.load import Loaded
+from proxy.runtime import Holder
+
+QUIET: Final = 0.1  # seconds without a further change before one is told: a save is often several
+POLL: Final = 5.0  # seconds between looks where nothing notifies
+
+Fingerprint: TypeAlias = bytes | None  # None: not there
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """How a reload went. A refused config leaves the last good one in place."""
+
+    loaded: Loaded
+    swapped: bool
+    changed: bool  # the hash is another one: not only a secret, or nothing
+
+
+def reload(holder: Holder, load: Callable[[], Loaded]) -> Reloaded:
+    """Load again, and swap if that went well."""
+    loaded = load()
+    if loaded.snapshot is None:
+        return Reloaded(loaded, swapped=False, changed=False)
+    old = holder.swap(loaded.snapshot)
+    return Reloaded(loaded, swapped=True, changed=old.hash != loaded.snapshot.hash)
+
+
+def changes(
+    files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL
+) -> AsyncGenerator[None]:
+    """Yield whenever the content of one of the files changes, once things are quiet. Ends only by being closed.
+
+    What is there at this call is the measure, so call it right after loading. `files` is asked again after each
+    yield, because a reload may read others; folders among them count by their list of names.
+    """
+    return _changes(files, _look(files(), {}), quiet, poll)
+
+
+async def _changes(
+    files: Callable[[], Iterable[str]], seen: dict[str, Fingerprint], quiet: float, poll: float
+) -> AsyncGenerator[None]:
+    while True:
+        folders = _folders(seen)
+        async with aclosing(_nudges(folders, quiet, poll)) as nudges:
+            async for _ in nudges:
+                now = await asyncio.to_thread(_look, seen, {})
+                if now != seen:
+                    yield
+                    # what was read before the yield stays the measure: a change during the reload is not lost
+                    seen = await asyncio.to_thread(_look, files(), now)
+                if _folders(seen) != folders:
+                    break
+
+
+def _look(files: Iterable[str], known: Mapping[str, Fingerprint]) -> dict[str, Fingerprint]:
+    return {file: known[file] if file in known else _fingerprint(file) for file in files}
+
+
+def _fingerprint(file: str) -> Fingerprint:
+    try:
+        names = os.listdir(file) if os.path.isdir(file) else None
+        content = Path(file).read_bytes() if names is None else "\0".join(sorted(names)).encode()
+    except OSError:
+        return None
+    return hashlib.sha256(content).digest()
+
+
+def _folders(files: Iterable[str]) -> list[str]:
+    """The folders to watch: those of the files, or the nearest ones that exist."""
+    found = set()
+    for file in files:
+        folder = Path(file) if os.path.isdir(file) else Path(file).parent
+        while not folder.is_dir() and folder != folder.parent:
+            folder = folder.parent
+        found.add(str(folder))
+    return sorted(found)
+
+
+async def _nudges(folders: list[str], quiet: float, poll: float) -> AsyncGenerator[None]:
+    """Yield when something may have happened in the folders, and at least every `poll` seconds."""
+    try:
+        async for _ in watchfiles.awatch(
+            *folders,
+            watch_filter=None,
+            recursive=False,
+            step=int(quiet * 1000),
+            debounce=int(quiet * 10_000),
+            rust_timeout=int(poll * 1000),
+            yield_on_timeout=True,
+        ):
+            yield
+    except (OSError, RuntimeError):  # no inotify left, or a folder went away: the poll goes on alone
+        while True:
+            await asyncio.sleep(poll)
+            yield

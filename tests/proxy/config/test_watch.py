@@ -1,0 +1,150 @@
+"""Reloading on real files: saves, renames, link swaps, rotated secrets, and bad files that change nothing."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.config.load import Loaded, load
+from proxy.config.watch import Reloaded, changes, reload
+from proxy.runtime import Holder
+
+GOOD = """
+models:
+  strong: {base_url: http://127.0.0.1:9101/v1, api_key: file:key, price: {input: 2, output: 8}}
+policies:
+  NAME: {model: strong}
+"""
+
+
+class Watched:
+    """A config that is reloaded as serving would."""
+
+    def __init__(self, path: Path) -> None:
+        self.load: Callable[[], Loaded] = lambda: load(path, env={})
+        first = self.load()
+        assert first.snapshot is not None, first.problems
+        self.holder = Holder(first.snapshot)
+        self.files = first.files
+        self.changes = changes(lambda: self.files, quiet=0.02, poll=0.1)
+        self.results: asyncio.Queue[Reloaded] = asyncio.Queue()
+
+    async def run(self) -> None:
+        async for _ in self.changes:
+            result = reload(self.holder, self.load)
+            self.files = result.loaded.files
+            self.results.put_nowait(result)
+
+    async def next(self) -> Reloaded:
+        return await asyncio.wait_for(self.results.get(), 20)
+
+    @property
+    def policies(self) -> list[str]:
+        return sorted(self.holder.snapshot.services)
+
+
+@asynccontextmanager
+async def watching(path: Path) -> AsyncIterator[Watched]:
+    watched = Watched(path)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watched.run())
+        yield watched
+        task.cancel()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "pointsman.yaml").write_text(GOOD.replace("NAME", "one"))
+    (tmp_path / "key").write_text("first-key\n")
+    return tmp_path
+
+
+async def test_a_save_is_served(folder: Path) -> None:
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+        result = await watched.next()
+        assert (result.swapped, result.changed, watched.policies) == (True, True, ["two"])
+
+
+async def test_an_editor_replaces_the_file(folder: Path) -> None:
+    """Save to another name, rename over: the inode is a new one."""
+    async with watching(folder / "pointsman.yaml") as watched:
+        for name in ("two", "three"):
+            (folder / ".pointsman.yaml.swp").write_text(GOOD.replace("NAME", name))
+            os.replace(folder / ".pointsman.yaml.swp", folder / "pointsman.yaml")
+            await watched.next()
+            assert watched.policies == [name]
+
+
+async def test_a_bad_file_never_replaces_a_good_one(folder: Path) -> None:
+    async with watching(folder / "pointsman.yaml") as watched:
+        before = watched.holder.snapshot
+        (folder / "pointsman.yaml").write_text("policies: [")
+        result = await watched.next()
+        assert not result.swapped
+        assert result.loaded.problems[0].code == "yaml-syntax"
+        assert watched.holder.snapshot is before
+        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+        assert (await watched.next()).swapped
+        assert watched.policies == ["two"]
+
+
+async def test_a_rotated_secret_is_read_again(folder: Path) -> None:
+    """The new key is in the header; the hash, which knows no secrets, stays."""
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "key").write_text("second-key\n")
+        result = await watched.next()
+        assert (result.swapped, result.changed) == (True, False)
+        target = watched.holder.snapshot.models["strong"].endpoints[0].target
+        assert target.headers == ((b"authorization", b"Bearer second-key"),)
+
+
+async def test_a_config_map_swaps_its_link(tmp_path: Path) -> None:
+    """As the kubelet does it: a new folder, a new link, and one rename over `..data`."""
+    mount = tmp_path / "mount"
+
+    def publish(version: str) -> None:
+        inside = mount / f"..{version}"
+        inside.mkdir(parents=True)
+        text = GOOD.replace("file:key", "k-1").replace(
+            "{model: strong}", "{default: {model: strong, prompt: support}}"
+        )
+        (inside / "pointsman.yaml").write_text(text.replace("NAME", version) + "prompts: {support: .}\n")
+        (inside / "support.1.yaml").write_text(f"messages: [{{system: You are {version}.}}]\n")
+        (mount / "..data_tmp").symlink_to(inside.name)
+        os.replace(mount / "..data_tmp", mount / "..data")
+
+    publish("one")
+    for name in ("pointsman.yaml", "support.1.yaml"):
+        (mount / name).symlink_to(f"..data/{name}")
+    async with watching(mount / "pointsman.yaml") as watched:
+        hashes = {watched.holder.snapshot.hash}
+        for version in ("two", "three"):
+            publish(version)
+            await watched.next()
+            assert watched.policies == [version]
+            hashes.add(watched.holder.snapshot.hash)
+        assert len(hashes) == 3
+
+
+async def test_a_new_file_can_match_an_include(folder: Path) -> None:
+    (folder / "pointsman.yaml").write_text("include: conf.d/*.yaml\n" + GOOD.replace("NAME", "one"))
+    (folder / "conf.d").mkdir()
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "conf.d" / "more.yaml").write_text("policies: {two: {model: strong}}\n")
+        await watched.next()
+        assert watched.policies == ["one", "two"]
+
+
+async def test_touching_is_no_change(folder: Path) -> None:
+    """Only the later save is told: the touch before it, with the same content, was none."""
+    async with watching(folder / "pointsman.yaml") as watched:
+        os.utime(folder / "pointsman.yaml", (1, 1))
+        os.utime(folder / "key", (1, 1))
+        (folder / "key").write_text("second-key\n")
+        result = await watched.next()
+        assert not result.changed
+        assert watched.results.empty()
