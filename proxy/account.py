@@ -188,5 +188,6 @@ class Account:
             cost=sum(attempt.cost.total for attempt in self.attempts),
             baseline_route=service.policy.baseline if service is not None else None,
             baseline_cost=baseline.cost,
+            baseline_uncached=baseline.uncached,
             baseline_source=baseline.source,
         )

@@ -12,7 +12,7 @@ from routes.route import Route
 class Deadlines:
     """When an attempt's waits end, as `loop.time()`: the route's own timeouts over the endpoint's."""
 
-    __slots__ = ("connect", "_first", "_idle", "_now", "_seconds", "_streamed", "_total")
+    __slots__ = ("_first", "_idle", "_now", "_seconds", "_streamed", "_total", "connect")
 
     def __init__(self, route: Route, base: Timeouts, now: float, streamed: bool) -> None:
         timeouts: Mapping[str, float] = route.timeouts

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from policies.caller_prompt import Recognition, recognise
-
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts

@@ -66,6 +66,7 @@ class Settled:
     cost: int  # of all attempts, pico-dollars
     baseline_route: str | None
     baseline_cost: int | None  # what the baseline would have cost; None where there is none
+    baseline_uncached: int | None  # the same without prompt cache hits: the naive figure, shown beside the honest one
     baseline_source: str  # `upstream` (the baseline answered), `estimated`, `none`
 
 

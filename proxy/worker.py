@@ -15,12 +15,12 @@ from proxy.handler import Chat
 from proxy.life import Life
 from proxy.meter.baseline import Learned
 from proxy.meter.cells import State
-from proxy.meter.log import access
+from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
 from proxy.runtime import Holder, Snapshot
 from proxy.server import Protocol, Server, configure
-from proxy.settled import Settled
+from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
 from proxy.upstreams.registry import Upstreams
 
@@ -44,7 +44,7 @@ class Reloaded:
 class Worker:
     """Serves one snapshot after another on a listening socket."""
 
-    def __init__(self, path: str, snapshot: Snapshot, listener: socket.socket) -> None:
+    def __init__(self, path: str, snapshot: Snapshot, listener: socket.socket, access: Sink) -> None:
         self.path = path
         self.listener = listener
         self.tasks = Tasks()
@@ -53,7 +53,7 @@ class Worker:
         self.holder = Holder(snapshot)
         self.upstreams = Upstreams()
         self.learned = Learned()
-        self._access = access()
+        self._access = access
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -95,7 +95,7 @@ class Worker:
         return Reloaded(snapshot.hash, problems)
 
     def state(self) -> State:
-        return self.meters.state()
+        return {**self.meters.state(), **process()}
 
     async def drain(self, announce: float, limit: float) -> None:
         """Announce, stop listening, let running requests finish until `limit`, then end them with a word; seconds."""

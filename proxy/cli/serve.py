@@ -6,7 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -17,6 +17,7 @@ from proxy.cli.options import DEFAULT_CONFIG, ConfigFile
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
     from proxy.runtime import Snapshot
+    from proxy.settled import Sink
 
 COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
 
@@ -52,7 +53,7 @@ def serve(
     admin = opened(server.admin, "--admin-port", listen) if server.admin is not None else None
     where = f"; admin on http://{address(admin)} (/metrics /healthz /readyz)" if admin is not None else ""
     typer.echo(f"pointsman serves http://{address(data)}/v1{where}; config {snapshot.hash}", err=True)
-    run(Supervisor(str(config), snapshot, data, admin, server.workers).run())
+    run(lambda access: Supervisor(str(config), snapshot, data, admin, server.workers, access).run())
 
 
 def work(
@@ -62,18 +63,22 @@ def work(
 ) -> None:
     """Run one worker process on inherited descriptors: the supervisor's command, not a person's."""
     from proxy.config.load import load
-    from proxy.supervisor import serve_remote
+    from proxy.hands import serve_remote
 
     loaded = load(config)
     if loaded.snapshot is None:
         raise typer.Exit(1)
     sock, channel = socket.socket(fileno=listener), socket.socket(fileno=line)
     sock.setblocking(False)
-    run(serve_remote(config, loaded.snapshot, sock, channel))
+    snapshot = loaded.snapshot
+    run(lambda access: serve_remote(config, snapshot, sock, channel, access))
 
 
-def run(main: Coroutine[Any, Any, int]) -> None:
-    """Run the server's main to its end on the fast loop, with logging set up; leave with its exit code."""
+def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]") -> None:
+    """Run the server's main to its end on the fast loop, with logging set up; leave with its exit code.
+
+    `main` is given the access log.
+    """
     import gc
 
     from proxy.meter import log
@@ -85,7 +90,7 @@ def run(main: Coroutine[Any, Any, int]) -> None:
     lines = log.configure()
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            code = runner.run(main)
+            code = runner.run(main(log.access(lines)))
     finally:
         lines.close()
     raise typer.Exit(code)

@@ -187,7 +187,9 @@ def estimated(
         if output_chars
         else 0,  # nothing delivered: it may not have thought either
     )
-    return Baseline(price.cost(usage).total, price.cost(_uncached(usage)).total, "estimated", usage)
+    cost = price.cost(usage).total
+    uncached = price.cost(_uncached(usage)).total if cached else cost
+    return Baseline(cost, uncached, "estimated", usage)
 
 
 def _uncached(usage: Usage) -> Usage:

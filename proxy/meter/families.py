@@ -44,6 +44,13 @@ BASELINE_COST = Family(
     ("tenant", "policy", "route", "baseline", "source"),
     scale=PICO,
 )
+BASELINE_UNCACHED = Family(
+    "pointsman_baseline_uncached_cost_usd_total",
+    "counter",
+    "The same as if no prompt were ever cached: the naive figure, to be shown beside the honest one, never instead.",
+    ("tenant", "policy", "route", "baseline", "source"),
+    scale=PICO,
+)
 DURATION = Family(
     "pointsman_request_duration_seconds",
     "histogram",
@@ -144,6 +151,7 @@ FAMILIES = {
         TOKENS,
         COST,
         BASELINE_COST,
+        BASELINE_UNCACHED,
         DURATION,
         FIRST_TOKEN,
         PER_TOKEN,

@@ -45,7 +45,7 @@ class _RequestCells:
     first_token: Distribution | None  # of streams
     per_token: Distribution | None
     caller_prompt: dict[str, Cell]  # by result, in policies that look for one
-    baselines: dict[tuple[str, str], Cell]  # by baseline route and source
+    baselines: dict[tuple[str, str], tuple[Cell, Cell]]  # by baseline route and source: the honest, the naive
     attempts: dict[Labels, _AttemptCells]  # by all that a label says
 
 
@@ -110,7 +110,9 @@ class Meters:
             request.caller_prompt[s.caller_prompt].value += 1
         if s.baseline_cost is not None and s.baseline_route is not None:
             key = (s.baseline_route, s.baseline_source)
-            (request.baselines.get(key) or self._baseline(request, *key)).value += s.baseline_cost
+            honest, naive = request.baselines.get(key) or self._baseline(request, *key)
+            honest.value += s.baseline_cost
+            naive.value += s.baseline_uncached or s.baseline_cost
         for attempt in s.attempts:
             self._book(request, attempt)
         if len(s.attempts) > 1:
@@ -203,11 +205,11 @@ class Meters:
             )
         return found
 
-    def _baseline(self, request: _RequestCells, route: str, source: str) -> Cell:
-        route = self._clean("route", route)
-        cell = self._of(families.BASELINE_COST).cell(request.tenant, request.policy, request.route, route, source)
-        request.baselines[route, source] = cell
-        return cell
+    def _baseline(self, request: _RequestCells, route: str, source: str) -> tuple[Cell, Cell]:
+        labels = (request.tenant, request.policy, request.route, self._clean("route", route), source)
+        cells = (self._of(families.BASELINE_COST).cell(*labels), self._of(families.BASELINE_UNCACHED).cell(*labels))
+        request.baselines[route, source] = cells
+        return cells
 
     def _api(self, api: str) -> Distribution:
         found = self._overhead[api] = self._of(families.OVERHEAD).distribution(api)

@@ -91,7 +91,8 @@ def _of_money(tenant: str, service: Service, source: str) -> Iterator[tuple[Fami
                 yield families.COST, labels
             if service.baseline is None or (source == "upstream" and route.name != service.baseline.name):
                 continue  # what another route would have cost is always an estimate
-            yield families.BASELINE_COST, (tenant, policy, route.name, service.baseline.name, source)
+            for family in (families.BASELINE_COST, families.BASELINE_UNCACHED):
+                yield family, (tenant, policy, route.name, service.baseline.name, source)
 
 
 def _of_policy(service: Service) -> Iterator[tuple[Family, Labels]]:

@@ -60,7 +60,7 @@ NO_USAGE = Usage()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> int:

@@ -82,6 +82,6 @@ def settled(*attempts: Attempt, **changed: Any) -> Settled:
         "served_prompt": last.prompt, "attempts": attempts, "outcome": "ok", "status": 200, "error": None,
         "stream": True, "caller_prompt": "none", "started": 1000.0, "duration": 1.0, "first_content": 0.25,
         "overhead": 0.0003, "cost": sum(a.cost.total for a in attempts), "baseline_route": "strong",
-        "baseline_cost": 410_000_000, "baseline_source": "estimated",
+        "baseline_cost": 410_000_000, "baseline_uncached": 500_000_000, "baseline_source": "estimated",
     }  # fmt: skip
     return Settled(**{**fields, **changed})

@@ -19,6 +19,7 @@ CONTRACT = {
     "pointsman_tokens_total": "tenant policy route model prompt role kind source",
     "pointsman_cost_usd_total": "tenant policy route model prompt role kind source",
     "pointsman_baseline_cost_usd_total": "tenant policy route baseline source",
+    "pointsman_baseline_uncached_cost_usd_total": "tenant policy route baseline source",
     "pointsman_request_duration_seconds": "policy rule route model stream",
     "pointsman_time_to_first_token_seconds": "policy rule route model",
     "pointsman_time_per_output_token_seconds": "policy rule route model",

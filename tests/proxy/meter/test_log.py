@@ -25,7 +25,7 @@ def logged(*requests: Any, **options: Any) -> str:
     """What the access log writes for these requests."""
     out = io.BytesIO()
     lines = log.configure(out, **options)
-    sink = log.access()
+    sink = log.access(lines)
     for request in requests:
         sink(request)
     lines.close()
