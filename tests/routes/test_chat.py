@@ -107,6 +107,19 @@ def test_merge_appends_it_to_the_prompts(mine: list[Any], expected: Any) -> None
     ]
 
 
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.lists(st.text('a\n"ü\\ '), max_size=3))
+def test_a_static_text_merges_as_a_rendered_one(text: str, mine: list[str]) -> None:
+    raw = "{% raw %}" + text.replace("{", "(").removesuffix("\n") + "{% endraw %}"
+    own = [{"role": "system", "content": each} for each in mine]
+    static, dynamic = route(prompt({"system": raw})), route(prompt({"system": raw + "{{ x }}"}))
+    assert sent(static, own) == sent(dynamic, own, variables={"x": ""})
+
+
+def test_a_callers_text_that_json_cannot_say_is_refused() -> None:
+    with pytest.raises(Unencodable):
+        sent(route(STATIC), [{"role": "system", "content": "\ud800"}])
+
+
 def test_merge_keeps_the_prompts_role_and_fills_it_in() -> None:
     assert sent(route(DYNAMIC), [OWN, USER])[0] == {"role": "developer", "content": "Be X.\n\nBe brief."}
 
