@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from proxy.meter.estimate import tokens
 from proxy.meter.price import Price
 from proxy.meter.usage import Usage
+from proxy.value import value
 
 if TYPE_CHECKING:
     from proxy.settled import Attempt
@@ -122,7 +123,7 @@ class Learned:
         return min(1.0, ratios.cached_tokens / ratios.prompt_tokens) if ratios and ratios.prompt_tokens else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Baseline:
     """A counterfactual cost in pico-dollars: with prompt cache hits counted, and (the naive figure) without."""
 

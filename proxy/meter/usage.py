@@ -1,13 +1,14 @@
 """Token counts of one attempt, in disjoint kinds: their sum is what the vendor counts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from proxy.value import value
 
 KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     input: int = 0  # prompt less cached less cache_write
     cached_input: int = 0

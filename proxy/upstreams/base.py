@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from proxy.value import value
 from routes import failure
 
 
@@ -40,7 +41,7 @@ class Target:
         return f"Target({self.name!r}, {self.base_url!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """One HTTP request to a target. Deadlines are `loop.time()` values, seconds."""
 
