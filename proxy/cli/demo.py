@@ -292,7 +292,7 @@ def _report(results: "Console", talk: "Console", found: "Figures | None", tally:
         talk.print(f"{tally.sent} sent, {tally.failed} failed, {tally.skipped} skipped", highlight=False)
         return
     results.print(table(found, f"{tally.sent} requests, {tally.failed} failed"))
-    results.print(summary(found), highlight=False, markup=False)
+    results.print(summary(found), highlight=False, markup=False, soft_wrap=True)
 
 
 def banner(base_url: str, metrics_url: str) -> str:
