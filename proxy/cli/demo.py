@@ -195,7 +195,7 @@ async def _prompt_received(strong: str) -> "list[Message] | None":
     question = first().messages[-1]["content"]
     async with httpx.AsyncClient(trust_env=False) as http:
         try:
-            journal = (await http.get(strong.removesuffix("/v1") + "/journal")).json()
+            journal = (await http.get(strong.removesuffix("/v1") + "/journal?last=50")).json()
         except httpx.HTTPError:
             return None
     for entry in journal:

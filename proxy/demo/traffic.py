@@ -116,7 +116,7 @@ def _ask(chance: random.Random, kind: str, prompt: list[Message] | None) -> Ask:
         case "schema":
             options["response_format"] = SCHEMA
         case "plain" if chance.random() < 0.3:
-            options["max_tokens"] = 300  # the older name: the proxy fits it to each model
+            options["max_completion_tokens"] = 400
     return Ask(kind, messages, stream, headers, options)
 
 
