@@ -108,19 +108,26 @@ class Process:
         raise Broken(f"it exits with {done.returncode} and says: {said.splitlines()[-1]}")
 
     def stop(self) -> None:
-        family = self.family()
-        self.child.terminate()
-        try:
-            self.child.wait(10)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+        """End the child, and what it leaves behind; returns when all are gone."""
+        with contextlib.ExitStack() as handles:
+            rest = []
+            for pid in self.family()[1:]:
+                with contextlib.suppress(OSError):
+                    rest.append(os.pidfd_open(pid))
+                    handles.callback(os.close, rest[-1])
+            self.child.terminate()
+            try:
+                self.child.wait(10)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+            for handle in rest:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], 5)  # readable once it has ended
         for pipe in (self.child.stdin, self.child.stdout):
             if pipe:
                 pipe.close()
-        for orphan in family[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
 
 
 def cpu_ns(pid: int) -> int:

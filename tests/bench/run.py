@@ -67,7 +67,7 @@ class Run:
     others: list[float] = field(default_factory=list)  # the share of the core that neighbours took, by measurement
 
 
-def drive(job: Job, held: Callable[[], None] | None = None) -> Outcome:
+def drive(job: Job, held: Callable[[], object] | None = None) -> Outcome:
     """Put one load on and return its outcome; Broken unless every answer was right. `held` is called once the load is
     connected and warm; of a `hold` job, while its streams are open."""
     argv = [sys.executable, "-m", "tests.bench.load", json.dumps(dataclasses.asdict(job))]
