@@ -22,7 +22,11 @@ OTHER_CORE = _CORES[-1]  # model servers and the load
 
 
 class Broken(Exception):
-    """A process did not start, or a run had wrong answers: there is nothing to measure."""
+    """A process did not start, or answers were wrong: there is nothing to measure."""
+
+
+class LeftOut(Exception):
+    """Nothing is wrong, but this is not measured here; the message says why."""
 
 
 class Process:

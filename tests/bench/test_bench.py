@@ -39,6 +39,7 @@ def test_ratio_divides_round_by_round() -> None:
         (Figure(4.123, 3.951, 4.404), "x", "4.12x (3.95–4.40)"),
         (Figure(0.25, 0.25, 0.25), "ms", "0.25 ms"),
         (Figure(62.54, 61, 70), "µs", "62.5 µs (61.0–70.0)"),
+        (Figure(0.0034, 0.0034, 0.0034), "x", "0.003x"),
         (Figure(1234.5, 1234.5, 1234.5), "MB", "1,234 MB"),
     ],
 )
@@ -217,7 +218,7 @@ def measured(scale: float) -> Measured:
 @pytest.fixture
 def run() -> Run:
     mine = measured(4)
-    mine.skipped["latency"] = "it was late"
+    mine.left_out["latency"] = "it was late"
     subjects_measured = {"nginx": measured(1), "pointsman": mine, "tensorzero": measured(16)}
     return Run(subjects_measured, absent={"litellm": "it does not install here"}, others=[0.01, 0.2])
 
