@@ -111,7 +111,7 @@ def neighbours(run: Run) -> str:
 def omissions(run: Run) -> str:
     lines = [f"- {name}: {why}" for name, why in run.absent.items()]
     for name, subject in run.subjects.items():
-        lines += [f"- {name}, {what}: {why}" for what, why in subject.skipped.items()]
+        lines += [f"- {name}, {what}: {why}" for what, why in (subject.failed | subject.left_out).items()]
     return "\n".join(["Not measured:", "", *lines]) if lines else ""
 
 
