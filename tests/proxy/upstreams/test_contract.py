@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.upstreams.base import TLS, Call, Failed, Upstream
-from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon
+from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon, spawn, until
 from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
 CALL = Call(b"/chat/completions", b'{"model": "m"}')
@@ -394,9 +394,7 @@ class TestConnections:
         assert await read_all(reply) == b"hello"
         reply.close()
         assert await fetch(upstream) == (200, b"hello")
-        async with asyncio.timeout(1):
-            while server.open:
-                await asyncio.sleep(0.005)
+        await until(lambda: not server.open)
 
     async def test_cancels_lose_nothing(self, serve: Serve, make: Make) -> None:
         """Calls cancelled anywhere leave every slot usable."""
@@ -405,7 +403,7 @@ class TestConnections:
         chance = random.Random(7)
 
         async def one() -> None:
-            task = asyncio.get_running_loop().create_task(fetch(upstream))
+            task = spawn(fetch(upstream))
             for _ in range(chance.randrange(12)):
                 await asyncio.sleep(0)
             task.cancel()
