@@ -8,7 +8,7 @@ import re2
 
 from policies.comparison import OPERATORS, compare
 from policies.decision import ConditionTrace
-from policies.logic import AllOf, Node, all_of, any_of, comparisons, judge, negate, compose
+from policies.logic import AllOf, Node, all_of, any_of, comparisons, compose, judge, negate
 from policies.problems import Problem, Problems, kind_of, nearest
 from policies.proofs import always, contradiction
 from policies.time_window import compile_window

@@ -1,4 +1,4 @@
-"""Requests and conditions for property tests: few values, so that they meet often; and conditions judged the slow way."""
+"""Requests and conditions for property tests, of few values, so that they meet often; and conditions judged slowly."""
 
 import re
 from typing import Any

@@ -54,7 +54,7 @@ PARTS = [{"type": "text", "text": "one"}, IMAGE, {"type": "text", "text": "two"}
         ({"tools": []}, "tool_names", None),
         ({"tools": [FUNCTION], "functions": [{"name": "old"}]}, "tool_names", ("find", "old")),
         ({"tools": [{"type": "custom", "custom": {"name": "sql"}}]}, "tool_names", ("sql",)),
-        ({"tools": [{"type": "web_search"}, {"type": "function", "name": "flat"}]}, "tool_names", ("web_search", "flat")),
+        ({"tools": [{"type": "web_search"}, {"type": "function", "name": "a"}]}, "tool_names", ("web_search", "a")),
         ({"tools": ["find", {}, {"name": 3}, {"function": "find"}]}, "tool_names", None),
         ({}, "images", False),
         (said(("user", "hi")), "images", False),

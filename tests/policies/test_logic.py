@@ -6,7 +6,7 @@ import pytest
 
 from policies import Facts, compile_when
 from policies.comparison import Comparison, compare
-from policies.logic import AllOf, AnyOf, all_of, any_of, conjuncts, judge, negate, compose
+from policies.logic import AllOf, AnyOf, all_of, any_of, compose, conjuncts, judge, negate
 from policies.vocabulary import FACTS
 
 USER = compare(FACTS["user"], "eq", "a")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,7 @@ def test_shares_are_read(raw: dict[str, str], shares: dict[str, float]) -> None:
 def test_shares_that_total_a_hundred_are_exact(cuts: list[int]) -> None:
     """However many decimals: the parts are added as fractions."""
     edges = [0, *sorted(cuts), 10**6]
-    parts = [high - low for low, high in zip(edges, edges[1:], strict=False)]
+    parts = [high - low for low, high in pairwise(edges)]
     raw = {f"arm{number}": f"{Decimal(part) / 10**4:f}%" for number, part in enumerate(parts)}
     assert parse_shares(raw) == {f"arm{number}": float(Fraction(part, 10**6)) for number, part in enumerate(parts)}
     del raw["arm0"]

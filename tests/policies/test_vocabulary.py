@@ -8,8 +8,8 @@ from policies.vocabulary import FACTS, find, shown
 
 def test_the_facts_that_the_documents_promise() -> None:
     assert list(FACTS) == [
-        "user", "session", "tenant", "key", "model", "api", "response_format", "stream", "tools", "images", "tool_names",
-        "messages", "max_tokens", "prompt_tokens", "text", "system", "caller_prompt", "time", "chance",
+        "user", "session", "tenant", "key", "model", "api", "response_format", "stream", "tools", "images",
+        "tool_names", "messages", "max_tokens", "prompt_tokens", "text", "system", "caller_prompt", "time", "chance",
     ]  # fmt: skip
 
 
