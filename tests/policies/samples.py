@@ -1,6 +1,7 @@
-"""Requests and conditions for property tests, of few values, so that they meet often; and conditions judged slowly."""
+"""Requests and conditions for property tests, of few values, so that they meet; and conditions judged slowly."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -115,7 +116,7 @@ def _operator(op: str, want: Any, got: Any) -> bool:
 def _single(op: str, want: Any, got: Any) -> bool:
     if op == "matches":
         return re.search(want.replace("$", r"\Z"), got) is not None
-    return {
+    meanings: dict[str, Callable[[], bool]] = {
         "eq": lambda: got == want,
         "in": lambda: got in want,
         "gt": lambda: got > want,
@@ -125,7 +126,8 @@ def _single(op: str, want: Any, got: Any) -> bool:
         "contains": lambda: want in got,
         "prefix": lambda: got.startswith(want),
         "suffix": lambda: got.endswith(want),
-    }[op]()
+    }
+    return meanings[op]()
 
 
 def _open(window: dict[str, Any], now: float) -> bool:

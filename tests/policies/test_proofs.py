@@ -183,7 +183,7 @@ def test_the_first_rule_in_the_way_is_named() -> None:
 def test_only_certain_shadows_are_claimed() -> None:
     assert unreachable(rules({"user": "a"}, {"user": "b"}, {"session": "a"}, {"user": ["a", "c"]})) == []
     assert unreachable(rules({"stream": True, "user": "a"}, {"user": "a"})) == []
-    never = {"user": {"in": []}}
+    never: dict[str, Any] = {"user": {"in": []}}
     assert unreachable(rules({"user": "a"}, never, never)) == []  # that is told as a contradiction
     assert unreachable(rules(None, {"user": "a"}, None)) == []  # a default shadows nothing: it comes last
 
