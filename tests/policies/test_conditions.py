@@ -82,6 +82,7 @@ GOLD = {b"x-tier": b"gold"}
          facts(stream=True, max_tokens=5)),
         ({"not": {"header.x-tier": "gold", "stream": True}}, facts(GOLD), facts(GOLD, stream=True)),
         ({"not": {"not": {"stream": True}}}, facts(stream=True), facts()),
+        ({"caller_prompt": {"prefix": "no"}}, facts(), Facts(body={}, headers={}, caller_prompt="exact")),
         ({"time": {"days": ["thu"]}}, facts(), Facts(body={}, headers={}, now=86400.0)),
     ],
 )  # fmt: skip

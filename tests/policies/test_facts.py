@@ -226,14 +226,7 @@ APIS = ["chat", "completions", "responses", "embeddings", "images"]
 def test_no_body_makes_reading_fail(body: dict[str, Any], api: str, session: Any) -> None:
     """Every fact is of its type or missing, and the key of the conversation is always there."""
     seen = facts(body, api=api, extras={"session": session}, request_id="r")
-    types: dict[str, type] = {
-        "user": str,
-        "session": str,
-        "model": str,
-        "text": str,
-        "system": str,
-        "response_format": str,
-    }
+    types: dict[str, type] = dict.fromkeys(("user", "session", "model", "text", "system", "response_format"), str)
     types |= {"stream": bool, "tools": bool, "images": bool, "messages": int}
     for name, value in seen.as_dict().items():
         assert isinstance(value, types.get(name, object))
