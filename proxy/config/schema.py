@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from proxy.config.values import Address, Duration, Flag, Moment, Name, SecretText, Size, Whole, is_unknown, wrong
+from proxy.config.values import WHOLE, Address, Duration, Flag, Moment, Name, SecretText, Size, is_unknown, wrong
 
 Dialect: TypeAlias = Literal["openai", "vllm", "none"]
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name
@@ -44,7 +44,7 @@ class Server(Section):
         default="127.0.0.1:8081", description="Where /metrics and /admin are; null for nowhere."
     )
     admin_key: SecretText | None = Field(default=None, description="The key of /admin/*; without one it is closed.")
-    workers: Annotated[Whole, Field(ge=1, le=512)] = Field(default=1, description="Processes that serve.")
+    workers: Annotated[int, Field(ge=1, le=512), WHOLE] = Field(default=1, description="Processes that serve.")
     max_body: Size = Field(default=10 * 2**20, description="The largest request body, e.g. 10MiB.")
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
@@ -81,7 +81,7 @@ class Connection(Section):
     http2: Flag = Field(default=False, description="Speak HTTP/2 (needs `client: httpx`).")
     proxy: str | None = Field(default=None, description="A forward proxy's URL (needs `client: httpx`).")
     tls: TLS = Field(default=TLS(), description="Trust and client certificates.")
-    max_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+    max_connections: Annotated[int, Field(ge=1, le=100_000), WHOLE] = Field(
         default=1000, description="At most, per worker."
     )
     keep_alive: Duration = Field(default=50.0, description="How long an idle connection is kept.")

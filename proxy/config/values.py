@@ -163,7 +163,7 @@ _AS_SIZE: Final = {
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]
-Whole = Annotated[int, BeforeValidator(_whole)]
+WHOLE = BeforeValidator(_whole)  # for an `int` with bounds of its own
 Flag = Annotated[bool, BeforeValidator(_flag)]
 SecretText = Annotated[
     Any, BeforeValidator(_secret), PlainSerializer(repr, return_type=str), WithJsonSchema({"type": "string"})
