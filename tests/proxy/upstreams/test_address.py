@@ -51,7 +51,7 @@ async def age(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         def time(self) -> float:
             return loop.time() + ahead
 
-    monkeypatch.setattr(address.asyncio, "get_running_loop", Loop)
+    monkeypatch.setattr(asyncio, "get_running_loop", Loop)
 
     def move(seconds: float) -> None:
         nonlocal ahead

@@ -141,6 +141,7 @@ class TestFlow:
         pool = pool_of(await serve(script))
         reply = await pool.send(CALL, soon())
         connection = reply._connection
+        assert connection
         before = -1
         while sent != before:  # until nothing moves any more
             before = sent
@@ -176,6 +177,7 @@ class TestFlow:
     async def test_small_packets_are_not_held_back(self, serve: Serve, pool_of: PoolOf) -> None:
         pool = pool_of(await serve(always(answer())))
         reply = await pool.send(CALL, soon())
+        assert reply._connection
         sock = reply._connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         reply.close()

@@ -223,26 +223,24 @@ class TestDeadlines:
         reply.close()
 
     async def test_a_later_deadline_holds_though_an_earlier_timer_runs(self, serve: Serve, make: Make) -> None:
-        """Each event moves the deadline; a slow but steady stream is never cut."""
-        step = asyncio.Event()
+        """Each event moves the deadline: a slow but steady stream is never cut."""
+        begin, more = asyncio.Event(), asyncio.Event()
 
         async def script(peer: Peer) -> None:
             await peer.request()
             await peer.write(CHUNKED)
-            for _ in range(6):
-                await peer.write(b"1\r\nx\r\n")
-                await step.wait()
-                step.clear()
-            await peer.write(b"0\r\n\r\n")
+            await begin.wait()
+            await peer.write(b"1\r\nx\r\n")
+            await more.wait()
+            await peer.write(b"1\r\ny\r\n0\r\n\r\n")
 
-        reply = await make(await serve(script)).send(CALL, soon(0.2))
-        count = 0
-        while await reply.read(soon(0.2)):
-            count += 1
-            await asyncio.sleep(0.05)  # in all longer than any one deadline
-            step.set()
+        reply = await make(await serve(script)).send(CALL, soon())
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, begin.set)
+        assert await reply.read(soon(0.4)) == b"x"
+        loop.call_later(0.5, more.set)  # after the deadline of the read before
+        assert await read_all(reply) == b"y"
         reply.close()
-        assert count == 6
 
     async def test_waiting_for_a_connection_is_bounded(self, serve: Serve, make: Make) -> None:
         upstream = make(await serve(hold(CHUNKED)), max_connections=1)

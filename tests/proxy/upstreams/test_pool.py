@@ -1,6 +1,7 @@
 """What only our own pool does: slots, the queue, keep-alive, connecting, cancels by the thousand."""
 
 import asyncio
+import dataclasses
 import gc
 import os
 import random
@@ -80,6 +81,22 @@ class TestSlots:
         results = await asyncio.gather(*(fetch(pool) for _ in range(9)), return_exceptions=True)
         assert {result.failure for result in results if isinstance(result, Failed)} == {"connect"}
         assert (pool.size, len(results)) == (0, 9)
+
+    async def test_a_retry_that_cannot_connect_frees_its_slot(self, serve: Serve, pool_of: PoolOf) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.write(answer(b"ok"))
+            await peer.request()
+
+        gone = RawServer(always())
+        async with gone.running():
+            pass
+        pool = pool_of(await serve(script), max_connections=1)
+        assert await fetch(pool) == (200, b"ok")
+        pool._origin = dataclasses.replace(pool._origin, port=gone.port)
+        with pytest.raises(Failed) as caught:
+            await fetch(pool)
+        assert (caught.value.failure, pool.stale_retries, pool.size) == ("connect", 1, 0)
 
 
 class TestKeepAlive:

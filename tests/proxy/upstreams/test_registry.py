@@ -20,7 +20,7 @@ async def test_equal_targets_share_a_client_and_others_do_not() -> None:
     assert upstreams.get(target) is one
     assert upstreams.get(dataclasses.replace(target)) is one
     for change in ({"headers": ((b"api-key", b"new"),)}, {"tls": TLS(certificate=None)}, {"provider": {"x": 2}}):
-        other = upstreams.get(dataclasses.replace(target, **change))  # type: ignore[arg-type]
+        other = upstreams.get(dataclasses.replace(target, **change))
         assert (other is one) == (change.keys() == {"tls"})
     assert isinstance(upstreams.get(dataclasses.replace(target, client="httpx")), HttpxUpstream)
     await upstreams.close()
