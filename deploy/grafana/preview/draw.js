@@ -8,7 +8,7 @@ const colours = new Map();
 // One colour a name, from panel to panel; the quantiles of one thing share theirs and differ by line style.
 function colourOf({ name, look }) {
   if (look.color?.fixedColor) return NAMED[look.color.fixedColor] ?? look.color.fixedColor;
-  const key = name.replace(/^p\d+ /, '');
+  const key = name.replace(/^p\d+ |, naive$/, '');
   if (!colours.has(key)) colours.set(key, PALETTE[colours.size % PALETTE.length]);
   return colours.get(key);
 }
