@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 # In the order of `--help`: name -> module and function
 COMMANDS: Final = {
     "serve": "proxy.cli.serve:serve",
+    "demo": "proxy.cli.demo:demo",
     "check": "proxy.cli.check:check",
     "schema": "proxy.cli.schema:schema",
     "prices": "proxy.cli.prices:prices",
