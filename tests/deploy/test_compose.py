@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from proxy.config.load import load
 
+from proxy.config.load import load
 from tests.deploy.prometheus import DEPLOY
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
