@@ -6,10 +6,9 @@ synchronous writes. It owns the limits on headers and bodies, keep-alive, pipeli
 """
 
 import asyncio
-import contextlib
 import urllib.parse
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any, cast
 from typing import Protocol as Interface
 
@@ -260,27 +259,3 @@ class Protocol(asyncio.Protocol):
             headers = encode([(b"content-type", b"application/json"), *error.headers()])
             exchange.reply(error.http_status, headers, orjson.dumps(error.body()))
         self.transport.close()
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours decide when to drain, and a clean stop exits 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def configure(app: Application, *, backlog: int = 2048) -> uvicorn.Config:
-    """Return the uvicorn settings that run `app` behind `Protocol`."""
-    return uvicorn.Config(
-        cast(Any, app),
-        http=cast(Any, Protocol),
-        interface="asgi3",
-        ws="none",
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        backlog=backlog,
-    )
