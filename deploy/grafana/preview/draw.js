@@ -140,7 +140,7 @@ export function graph(body, panel, series, { start, end, step, marks }) {
 
   const { clientWidth: width, clientHeight: height } = body;
   const values = drawn.flatMap(({ band }) => band.map(([, , to]) => to));
-  const rows = ticks(min ?? Math.min(0, ...values), max ?? Math.max(...values, min ?? -Infinity) || 1, 4);
+  const rows = ticks(min ?? Math.min(0, ...values), max ?? (Math.max(...values, min ?? -Infinity) || 1), 4);
   const [low, high] = [rows[0], rows.at(-1)];
   const left = 14 + 6.1 * Math.max(...rows.map((each) => tick(each, unit).length));
   const [right, top, bottom] = [width - 12, 8, height - 20];
