@@ -112,6 +112,8 @@ class _Merged:
         if not isinstance(node.value, dict):
             self.files.report(node.place, "error", "wrong-type", f"a config is a map, not {shown(node.plain())}")
             return
+        if not node.value and not stack:  # most likely caught while being written
+            self.files.report(node.place, "error", "empty-config", f"{shown_path(path)} is empty")
         for key, child in node.value.items():
             self.add_section(key, child, node.keys[key], is_main=not stack)
         self.include(node.value.get("include"), path, (*stack, real))
