@@ -156,13 +156,16 @@ class _Patterns:
 class _Pattern:
     """One message of a prompt, without the white space at its end."""
 
-    __slots__ = ("last", "parts", "roles")
+    __slots__ = ("last", "padding", "parts", "roles")
 
     def __init__(self, role: str, parts: Parts) -> None:
         self.roles = SYSTEM if role in SYSTEM else (role,)
         self.parts = _stripped(parts)
         last = self.parts[-1] if self.parts else ""
-        # the last literal, where a word cannot go on
+        # Where a variable at the prompt's end is empty, the white space before it is the end's, and has been lost.
+        before = self.parts[-2] if isinstance(last, Slot) and len(self.parts) > 1 else ""
+        self.padding = before[len(before.rstrip()) :] if isinstance(before, str) else ""
+        # The last literal, where a word cannot go on.
         self.last = re.compile(re.escape(last) + r"(?!\S)") if isinstance(last, str) else None
 
     def fits(self, message: Any) -> bool:
@@ -173,7 +176,9 @@ class _Pattern:
 
         `whole`: it must end where the text does; else at white space.
         """
-        position = 0
+        position, length = 0, len(text)
+        if self.padding:
+            text += self.padding
         waiting: str | None = None  # the slot whose end is looked for
         for index, part in enumerate(self.parts):
             at_last = index == len(self.parts) - 1
@@ -195,9 +200,9 @@ class _Pattern:
                 values[waiting], waiting = text[position:start], None
             position = start + len(want)
         if waiting is not None:
-            values[waiting], position = text[position:], len(text)
-        if position == len(text) or (not whole and text[position].isspace()):
-            return position
+            values[waiting], position = text[position:].rstrip(), length
+        if position >= length or (not whole and text[position].isspace()):
+            return min(position, length)
         return None
 
     def _find_last(self, text: str, want: str, position: int, whole: bool) -> int:

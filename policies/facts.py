@@ -12,14 +12,16 @@ from policies.vocabulary import FACTS, shown
 
 T = TypeVar("T")
 
+_LISTED = (list, type(None))
 _NOTHING: Mapping[str, Any] = {}
 _SYSTEM = ("system", "developer")
 _IMAGES = ("image_url", "input_image")
 
 # Where a message keeps text a model reads: content and its parts, tool calls, tool results, reasoning.
-_SPOKEN = frozenset(
-    "content text refusal reasoning_content name tool_calls function_call function custom arguments input output summary".split()
-)
+_SPOKEN = frozenset({
+    "content", "text", "refusal", "reasoning_content", "name", "tool_calls", "function_call", "function", "custom",
+    "arguments", "input", "output", "summary",
+})  # fmt: skip
 
 
 class Once(Generic[T]):
@@ -119,16 +121,24 @@ class Facts:
         return asked if isinstance(asked, bool) else False if asked is None else None
 
     @Once
+    def declared(self) -> Sequence[Any]:
+        """The tools a model may call, of the present and of the older field."""
+        tools, functions = self.body.get("tools"), self.body.get("functions")
+        if tools is None and functions is None:
+            return ()
+        return [tool for given in (tools, functions) if isinstance(given, list) for tool in given]
+
+    @Once
     def tools(self) -> bool | None:
-        declared = [given for given in (self.body.get("tools"), self.body.get("functions")) if given is not None]
-        if any(isinstance(given, list) and given for given in declared):
+        if self.declared:
             return True
-        return False if all(isinstance(given, list) for given in declared) else None
+        valid = isinstance(self.body.get("tools"), _LISTED) and isinstance(self.body.get("functions"), _LISTED)
+        return False if valid else None
 
     @Once
     def tool_names(self) -> tuple[str, ...] | None:
         """Functions and custom tools by name, built-in ones (`web_search`) by type. Missing without tools."""
-        return tuple(name for tool in self._declared() if (name := _tool_name(tool))) or None
+        return tuple(name for tool in self.declared if (name := _tool_name(tool))) or None
 
     @Once
     def images(self) -> bool:
@@ -151,7 +161,7 @@ class Facts:
     def prompt_tokens(self) -> float:
         """Characters / 4: the text of the messages (content, tool calls, tool results; no roles, ids, images or
         audio) and the keys and texts of the tools. A number counts as one token, as in a prompt of token ids."""
-        return (_spoken(self.turns or ()) + sum(map(_written, self._declared()))) / 4
+        return (_spoken(self.turns or ()) + _measure(self.declared, None)) / 4
 
     @Once
     def text(self) -> str | None:
@@ -195,12 +205,6 @@ class Facts:
             if value is not None:
                 found[name] = list(value) if isinstance(value, tuple) else value
         return found | {"time": datetime.fromtimestamp(self.now, UTC).isoformat()}
-
-    def _declared(self) -> Iterator[Any]:
-        for name in ("tools", "functions"):
-            given = self.body.get(name)
-            if isinstance(given, list):
-                yield from given
 
 
 def _text(value: Any) -> str | None:
@@ -247,18 +251,13 @@ def _spoken(turns: Sequence[Any]) -> int:
         if isinstance(content, str) and len(turn) == 2 and "role" in turn:  # nearly all messages
             total += len(content)
         else:
-            total += _measure(turn, _SPOKEN)
+            total += _measure((turn,), _SPOKEN)
     return total
 
 
-def _written(tool: Any) -> int:
-    """Characters of a tool's declaration, keys included: a model reads those too."""
-    return _measure(tool, None)
-
-
-def _measure(value: Any, keys: frozenset[str] | None) -> int:
-    """Characters below a value; in maps, of these keys only (None: of all, and of their names)."""
-    total, waiting = 0, [value]
+def _measure(values: Sequence[Any], keys: frozenset[str] | None) -> int:
+    """Characters below these values; in maps, of these keys only (None: of all, and of their names)."""
+    total, waiting = 0, list(values)
     while waiting:  # not by recursion: strangers choose the depth
         item = waiting.pop()
         if isinstance(item, str):

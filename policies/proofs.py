@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from policies.policy import Rule
 
 _TERMS = 256  # conjunctions looked at for one question; more are left unproved
+_PAIRS = 10_000  # pairs of rules compared in one policy: well under a second
 
 Term = tuple[Comparison, ...]
 
@@ -43,13 +44,15 @@ def unreachable(rules: Sequence["Rule"]) -> "list[tuple[Rule, Rule]]":
     contradicts itself is not among them: `contradiction` tells that better."""
     found: list[tuple[Rule, Rule]] = []
     earlier: list[tuple[Rule, Condition, dict[str, frozenset[Any]]]] = []
+    pairs = iter(range(_PAIRS))
     for rule in rules:
         when = rule.when
         if when is None:
             continue
         held = pinned(when.tree)
         if contradiction(when) is None:
-            wider = (other for other, wide, pins in earlier if _may_imply(held, when, pins) and implies(when, wide))
+            plausible = ((other, wide) for other, wide, pins in earlier if _may_imply(held, when, pins))
+            wider = (other for (other, wide), _ in zip(plausible, pairs, strict=False) if implies(when, wide))
             found.extend((rule, because) for because in islice(wider, 1))
         earlier.append((rule, when, held))
     return found

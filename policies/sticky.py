@@ -16,8 +16,8 @@ _OWN = ("user", "session", "conversation")
 
 def compile_sticky(spec: Any = None) -> Sticky:
     """`user`, `session`, `conversation` (None means this), `header.NAME`, `metadata.KEY`, or a list of these: the
-    first that the request has and is not empty. Where it has none, the conversation. Keys of different kinds are never
-    equal. Raises `Problems`."""
+    first that the request has and is not empty. Where it has none, the conversation. Keys of different kinds are
+    never equal. Raises `Problems`."""
     if spec is None:
         return _conversation
     names = spec if isinstance(spec, list | tuple) else [spec]

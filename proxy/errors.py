@@ -4,12 +4,16 @@ PointsmanError
   CallerError            the request is wrong: 4xx, nothing was sent upstream
     BadRequest           400 invalid_request_error
     Unauthorized         401 invalid_api_key
+    Forbidden            403
     NotFound             404 (model_not_found, unknown path)
     MethodNotAllowed     405
     TooLarge             413
     UnsupportedMedia     415
+    HeadersTooLarge      431
+    RequestTimeout       408
   Unavailable            503, with retry-after: shutting down, overloaded
   UpstreamError          every attempt failed: the class of the last one decides status, type and code
+  InternalError          500: a defect of ours
   ConfigError            the file is wrong: never reaches a caller
 """
 
@@ -58,6 +62,11 @@ class Unauthorized(CallerError):
         return [(b"www-authenticate", b"Bearer")]
 
 
+class Forbidden(CallerError):
+    status = 403
+    code = "forbidden"
+
+
 class NotFound(CallerError):
     status = 404
     code = "not_found"
@@ -80,6 +89,16 @@ class TooLarge(CallerError):
     code = "request_too_large"
 
 
+class HeadersTooLarge(CallerError):
+    status = 431
+    code = "request_header_fields_too_large"
+
+
+class RequestTimeout(CallerError):
+    status = 408
+    code = "request_timeout"
+
+
 class UnsupportedMedia(CallerError):
     status = 415
     code = "unsupported_media_type"
@@ -90,8 +109,8 @@ class Unavailable(PointsmanError):
     type = "server_error"
     code = "unavailable"
 
-    def __init__(self, message: str, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code)
         self.retry_after = retry_after
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -129,6 +148,12 @@ class UpstreamError(PointsmanError):
 
     def body(self) -> dict[str, Any]:
         return {"error": {"message": self.message, "type": self._type, "param": self.param, "code": self.code}}
+
+
+class InternalError(PointsmanError):
+    """A defect of ours, at the last seam."""
+
+    code = "internal_error"
 
 
 class ConfigError(PointsmanError):

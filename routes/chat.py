@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from routes.params import apply_all
-from routes.prompt import SYSTEM, Prompt
+from routes.prompt import SYSTEM, Message, Prompt
 
 if TYPE_CHECKING:
     from routes.route import Ask, Route
@@ -25,7 +25,7 @@ def compose(ask: "Ask", route: "Route") -> dict[str, Any]:
 
     `stream_options` are still the caller's (`with_stream_usage` changes them). A message's `content` may be an
     `orjson.Fragment`. Requests without `messages` (completions, embeddings) get parameters but no prompt.
-    Raises `routes.prompt.RenderError`.
+    Raises `routes.prompt.RenderError`, or `Unencodable` for a lone surrogate in the caller's system text.
     """
     body = dict(ask.body)
     body.pop("model", None)
@@ -48,8 +48,9 @@ def _around(prompt: Prompt, ask: "Ask", caller_system: str) -> list[Any]:
         else:
             at = next((at for at, message in enumerate(prompt.messages) if message.role in SYSTEM), None)
             if at is not None:
-                text = prompt.text(prompt.messages[at], ask.variables)
-                own[at] = {"role": prompt.messages[at].role, "content": _merged(text, callers[:count])}
+                message = prompt.messages[at]
+                content = _merged(prompt, message, ask.variables, callers[:count])
+                own[at] = {"role": message.role, "content": content}
                 callers = callers[count:]
     at = prompt.input_at
     return [*own[:at], *callers, *own[at:]]
@@ -67,19 +68,30 @@ def _leading_system(messages: list[Any]) -> int:
     return count
 
 
-def _merged(text: str, messages: list[dict[str, Any]]) -> Any:
-    """Return the prompt's text with the callers' appended, a blank line between; parts that are not text follow."""
-    texts, others = [text], []
+def _merged(prompt: Prompt, message: Message, variables: Mapping[str, Any], callers: list[Any]) -> Any:
+    """Return the content of the prompt's message with the callers' text appended, a blank line between.
+
+    Parts that are not text follow it. A static text is not encoded again.
+    """
+    texts, others = _texts(callers)
+    if message.encoded is not None and not others:
+        return orjson.Fragment(message.encoded[:-1] + encode("".join("\n\n" + text for text in texts))[1:])
+    text = "\n\n".join([prompt.text(message, variables), *texts])
+    return [{"type": "text", "text": text}, *others] if others else text
+
+
+def _texts(messages: list[dict[str, Any]]) -> tuple[list[str], list[Any]]:
+    """Return the messages' texts that are not blank, and their parts of other kinds."""
+    texts, others = [], []
     for message in messages:
         content = message["content"]
         for part in [content] if isinstance(content, str) else content:
-            found = part if isinstance(part, str) else part_text(part)
-            if found is None:
+            text = part if isinstance(part, str) else part_text(part)
+            if text is None:
                 others.append(part)
-            elif found.strip():
-                texts.append(found)
-    joined = "\n\n".join(texts)
-    return [{"type": "text", "text": joined}, *others] if others else joined
+            elif text.strip():
+                texts.append(text)
+    return texts, others
 
 
 def part_text(part: Any) -> str | None:
@@ -103,8 +115,8 @@ def with_stream_usage(body: dict[str, Any]) -> bool:
     return asked
 
 
-def encode(body: Mapping[str, Any]) -> bytes:
-    """Return the body as JSON bytes. Raises `Unencodable`."""
+def encode(body: Any) -> bytes:
+    """Return a body as JSON bytes. Raises `Unencodable`."""
     try:
         return orjson.dumps(body)
     except TypeError as error:

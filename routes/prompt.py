@@ -45,12 +45,13 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the prompt. `wire` is its JSON object if no variable changes it: shared, never to be changed."""
+    """One message of the prompt. Where no variable changes it, it has a `text`, and is encoded once."""
 
     role: str
     template: Template
-    text: str | None = None  # the static text
-    wire: dict[str, Any] | None = None
+    text: str | None = None
+    encoded: bytes | None = None  # the text as JSON
+    wire: dict[str, Any] | None = None  # the message's JSON object: shared, never to be changed
 
 
 Segments = tuple[tuple[str, tuple[str | Ref, ...]], ...]
@@ -256,7 +257,8 @@ def _message(role: str, template: Template) -> Message:
     text = template.static
     if text is None:
         return Message(role, template)
-    return Message(role, template, text, {"role": role, "content": orjson.Fragment(orjson.dumps(text))})
+    encoded = orjson.dumps(text)
+    return Message(role, template, text, encoded, {"role": role, "content": orjson.Fragment(encoded)})
 
 
 def _without_last_line_break(text: str) -> str:

@@ -143,9 +143,9 @@ def _block(source: str, opener: re.Match[str], found: Reading) -> int:
     if kind == "{%":
         statement = tokens.pop(0)
         if statement.text not in STATEMENTS:
-            found.fault(
-                statement, "statement", f"`{statement.text}` is not available in prompts, only `if` and `raw`"
-            )
+            if not statement.text.startswith("end"):  # the statement that it ends has been reported
+                message = f"`{statement.text}` is not available in prompts, only `if` and `raw`"
+                found.fault(statement, "statement", message)
             return end
     _expression(tokens, found)
     return end

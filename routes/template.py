@@ -155,12 +155,10 @@ def _replace(value: Scalar, old: Scalar, new: Scalar) -> str:
 
 
 def _indent(value: Scalar, width: int = 4, first: bool = False, blank: bool = False) -> str:
-    text = _text(value).removesuffix("\n")
-    lines = text.split("\n")
-    _fit(len(text) + len(lines) * width)
-    return "\n".join(
-        " " * width + line if (line or blank) and (number or first) else line for number, line in enumerate(lines)
-    )
+    text = _text(value)
+    _fit(len(text) + (text.count("\n") + 1) * width)
+    given = {"x": text, "width": width, "first": first, "blank": blank}
+    return str(_PRINTER.eval_expr("x|indent(width, first, blank)", **given))
 
 
 def _tojson(value: Scalar) -> str:

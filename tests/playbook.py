@@ -21,6 +21,7 @@ class Playbook:
         self.story = story
         self.asked: Any = None  # the effect that waits for its reply
         self.ended = False
+        self._seen = False  # whether what is asked for has been looked at
         self._advance(None)
 
     def __lshift__(self, expected: Any) -> "Playbook":

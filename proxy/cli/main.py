@@ -12,9 +12,14 @@ from typer.core import TyperGroup
 
 # In the order of `--help`: name -> module and function
 COMMANDS: Final = {
+    "serve": "proxy.cli.serve:serve",
+    "demo": "proxy.cli.demo:demo",
     "check": "proxy.cli.check:check",
     "schema": "proxy.cli.schema:schema",
+    "prices": "proxy.cli.prices:prices",
 }
+# not for people: left out of `--help`
+INTERNAL: Final = {"worker": "proxy.cli.serve:work"}
 
 
 class Commands(TyperGroup):
@@ -22,9 +27,10 @@ class Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        found = COMMANDS.get(cmd_name) or INTERNAL.get(cmd_name)
+        if found is None:
             return None
-        module, _, function = COMMANDS[cmd_name].partition(":")
+        module, _, function = found.partition(":")
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         single.command(cmd_name)(getattr(import_module(module), function))
         return typer.main.get_command(single)

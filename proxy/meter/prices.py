@@ -23,7 +23,9 @@ Table = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 TABLE = Path(__file__).with_name("prices.json")
 
-DECIMALS = 6  # of US$ per 1M tokens: one more would be less than a pico-dollar per token
+# Pico-dollars per token in a US dollar per 1M tokens: hence at most 6 decimals.
+MILLION = 1_000_000
+DECIMALS = 6
 
 # Vendors that a bare model name may belong to. The same open weights cost differently at every host, so hosts'
 # rows want their provider.
@@ -143,7 +145,7 @@ def vendor(base_url: str) -> str | None:
 
 def source() -> Source:
     """Where the shipped table comes from, and when."""
-    raw = _read()
+    raw = read()
     return Source(raw["source"], raw["version"], raw["date"], raw["license"])
 
 
@@ -155,12 +157,13 @@ def all_shipped() -> Iterator[tuple[str, str, Price]]:
 
 
 @cache
-def _read() -> dict[str, Any]:
+def read() -> dict[str, Any]:
+    """The shipped file as it is: source, version, date, license and models."""
     return orjson.loads(TABLE.read_bytes())  # type: ignore[no-any-return]
 
 
 def _table() -> Table:
-    return _read()["models"]  # type: ignore[no-any-return]
+    return read()["models"]  # type: ignore[no-any-return]
 
 
 def _place(model: str, provider: str | None) -> tuple[Sequence[str], str]:
@@ -216,7 +219,7 @@ def _pico(amount: Any, path: str) -> int:
     assert isinstance(exponent, int)  # it is finite
     if exponent >= -100:  # beyond that, exact fractions get long and the answer is no anyway
         numerator, denominator = exact.as_integer_ratio()
-        pico, rest = divmod(numerator * 10**DECIMALS, denominator)
+        pico, rest = divmod(numerator * MILLION, denominator)
         if not rest:
             return pico
     raise ValueError(f"{path}: at most {DECIMALS} decimals of US$ per 1M tokens, got {amount}")
@@ -232,10 +235,12 @@ def _size(size: Any) -> int:
 def _written(rates: Rates, always: Sequence[str] = ()) -> dict[str, str]:
     follows = {"cached_input": rates.input, "cache_write": rates.input, "reasoning": rates.output}
     amounts = {kind: getattr(rates, kind) for kind in KINDS}
-    return {kind: usd_per_million(pico) for kind, pico in amounts.items() if kind in always or pico != follows.get(kind)}
+    return {
+        kind: usd_per_million(pico) for kind, pico in amounts.items() if kind in always or pico != follows.get(kind)
+    }
 
 
 def usd_per_million(pico_per_token: int) -> str:
     """Pico-dollars per token as US$ per 1M tokens, exact and plain: `2.5`."""
-    whole, rest = divmod(pico_per_token, 10**DECIMALS)
+    whole, rest = divmod(pico_per_token, MILLION)
     return f"{whole}.{rest:06d}".rstrip("0").rstrip(".")

@@ -1,13 +1,14 @@
 """Token counts of one attempt, in disjoint kinds: their sum is what the vendor counts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from proxy.value import value
 
 KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Usage:
     input: int = 0  # prompt less cached less cache_write
     cached_input: int = 0
@@ -42,10 +43,10 @@ class Usage:
         beside = reasoning > 0 and _count(usage.get("total_tokens")) == prompt + completion + reasoning
         visible = completion if beside else completion - reasoning
 
-        counts = (fresh, cached, written, visible, reasoning)
-        if min(counts) >= 0:
-            return cls(*counts)
-        return cls(*(max(0, count) for count in counts), clamped=sum(count < 0 for count in counts))
+        negative = sum(count < 0 for count in (fresh, cached, written, visible, reasoning))
+        if not negative:
+            return cls(fresh, cached, written, visible, reasoning)
+        return cls(max(0, fresh), max(0, cached), max(0, written), max(0, visible), max(0, reasoning), negative)
 
     @property
     def prompt(self) -> int:
@@ -60,7 +61,7 @@ NO_USAGE = Usage()
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if type(value) is dict or isinstance(value, Mapping) else {}
 
 
 def _first(fields: Mapping[str, Any], *names: str) -> int:

@@ -5,9 +5,10 @@ client certificates) and `litellm_client` (vendors that do not speak OpenAI's di
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from proxy.value import value
 from routes import failure
 
 
@@ -16,7 +17,7 @@ class TLS:
     """How a server proves itself, and we to it. Verification is never off."""
 
     ca: str | None = None  # a CA bundle's path; None: the system's
-    certificate: str | None = None  # client certificate and key: the httpx client only
+    certificate: str | None = None  # client certificate and key, as files
     key: str | None = None
 
 
@@ -33,13 +34,14 @@ class Target:
     http2: bool = False  # httpx client only
     max_connections: int = 1000
     keep_alive: float = 50.0  # seconds an idle connection is kept; below what servers keep (OpenAI's peers: 60)
-    provider: Mapping[str, object] | None = None  # LiteLLM only: provider, api_key, api_base...
+    # LiteLLM only: `provider`, and what `litellm.acompletion` takes (api_key, api_base...). Compared, not hashed.
+    provider: Mapping[str, object] | None = field(default=None, hash=False)
 
     def __repr__(self) -> str:
         return f"Target({self.name!r}, {self.base_url!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """One HTTP request to a target. Deadlines are `loop.time()` values, seconds."""
 
@@ -61,10 +63,16 @@ class Reply(Protocol):
         """Names in lower case; the last of repeated ones."""
         ...
 
+    @property
+    def retried_stale(self) -> bool:
+        """An idle connection turned out to be closed by the server, so the call was sent again on a fresh one."""
+        ...
+
     async def read(self, deadline: float) -> bytes:
         """Return all bytes that have come since the last read, waiting for some; b"" when the body is complete.
 
-        Raises `Failed`: `timeout` when nothing came before `deadline`, `bad_answer` when the body broke off.
+        Raises `Failed`: `timeout` when nothing came before `deadline`, `bad_answer` when the body broke off. A
+        timeout breaks nothing: read again with a later deadline to go on waiting.
         """
         ...
 
@@ -84,7 +92,7 @@ class Upstream(Protocol):
         ...
 
     async def close(self) -> None:
-        """Close idle connections, let running ones finish."""
+        """Close idle connections, let running ones finish. Sending still works, for requests of the old snapshot."""
         ...
 
 

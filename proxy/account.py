@@ -1,0 +1,199 @@
+"""A request's account while it is open: what is known so far, attempt by attempt. Closing it makes the `Settled`.
+
+Plain bookkeeping: it never waits and decides nothing. Clocks are read here and nowhere else on the request path.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from policies.decision import Decision
+from proxy.keys import ANYONE, Caller
+from proxy.meter import estimate
+from proxy.meter.baseline import NO_BASELINE, Baseline, Learned, answered, estimated
+from proxy.meter.cost import NO_COST
+from proxy.meter.usage import NO_USAGE, Usage
+from proxy.runtime import Endpoint, Model, Service, Snapshot
+from proxy.settled import Attempt, Settled
+from routes.route import Route
+
+
+def new_id() -> str:
+    """A request id of 128 random bits; facts such as `chance` are taken from it."""
+    return "req_" + os.urandom(16).hex()
+
+
+class Trial:
+    """One attempt while it runs."""
+
+    __slots__ = (
+        "answered_model",
+        "billable",
+        "characters",
+        "endpoint",
+        "first_content",
+        "model",
+        "prompt_characters",
+        "role",
+        "route",
+        "started",
+        "status",
+        "t0",
+        "usage",
+    )
+
+    def __init__(self, route: Route, role: str, model: Model, endpoint: Endpoint, prompt_characters: int) -> None:
+        self.route = route
+        self.role = role
+        self.model = model
+        self.endpoint = endpoint
+        self.prompt_characters = prompt_characters
+        self.started = time.time()
+        self.t0 = time.perf_counter()
+        self.status: int | None = None
+        self.billable = False  # a 2xx answer came: whatever happens to it, it was paid for
+        self.first_content: float | None = None
+        self.usage: Mapping[str, Any] | None = None  # as the upstream reported it
+        self.characters = 0  # generated, as far as we saw
+        self.answered_model: str | None = None
+
+    def saw_content(self) -> None:
+        if self.first_content is None:
+            self.first_content = time.perf_counter() - self.t0
+
+
+class Account:
+    """Opened when a request comes, settled exactly once."""
+
+    def __init__(self, snapshot: Snapshot, api: str, client_id: str | None) -> None:
+        self.id = new_id()
+        self.snapshot = snapshot
+        self.api = api
+        self.client_id = client_id
+        self.started = time.time()
+        self.t0 = time.perf_counter()
+        self.caller: Caller = ANYONE
+        self.session: str | None = None
+        self.service: Service | None = None
+        self.decision: Decision | None = None
+        self.asked = ""  # the model as the caller named it
+        self.stream = False
+        self.caller_prompt = "none"
+        self.caller_characters = 0  # of the caller's own messages and tools
+        self.variables: Mapping[str, Any] = {}
+        self.attempts: list[Attempt] = []
+        self.waited = 0.0  # seconds spent waiting for upstreams and for the client
+        self.first_content: float | None = None
+        self.baseline: Baseline = NO_BASELINE
+        self.rate = 0.0  # the policy's requests per second
+        self.is_text = True  # without images, whose tokens have no characters
+
+    def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
+        prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0
+        return Trial(route, role, model, endpoint, self.caller_characters + prompt)
+
+    def close_trial(self, trial: Trial, result: str, learned: Learned) -> Attempt:
+        """Book an attempt under its own route, model and prompt, at its own price."""
+        usage, source = self._usage(trial, learned)
+        price = trial.model.price
+        prompt = trial.route.prompt
+        attempt = Attempt(  # positional: keywords would double the time this takes
+            trial.route.name,
+            trial.role,
+            prompt.id if prompt is not None else "none",
+            prompt.hash if prompt is not None else "",
+            trial.model.name,
+            trial.endpoint.model,
+            trial.answered_model,
+            trial.endpoint.target.name,
+            trial.started,
+            time.perf_counter() - trial.t0,
+            trial.first_content,
+            result,
+            trial.status,
+            usage,
+            source,
+            price.cost(usage) if price is not None and source != "none" else NO_COST,
+            price.id if price is not None else None,
+        )
+        self.attempts.append(attempt)
+        return attempt
+
+    def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
+        if trial.usage is not None:
+            usage = Usage.from_openai(trial.usage)
+            if self.is_text:
+                learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
+            return usage, "upstream"
+        if not trial.billable:
+            return NO_USAGE, "none"
+        return estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters), "estimated"
+
+    def close_baseline(self, trial: Trial, learned: Learned) -> None:
+        """What the baseline would have cost for what was delivered."""
+        service = self.service
+        route = service.baseline if service is not None else None
+        if service is None or route is None:
+            return
+        model = self.snapshot.models[route.model]
+        if trial.route.name == route.name:
+            self.baseline = answered(self.attempts, route.name, model.price)
+            return
+        prompt = route.prompt
+        self.baseline = estimated(
+            learned,
+            model.name,
+            model.price,
+            prompt_chars=self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0),
+            static_chars=prompt.static_characters if prompt is not None else 0,
+            output_chars=trial.characters,
+            rate=self.rate,
+            ttl=model.cache_ttl,
+        )
+
+    def settle(self, outcome: str, status: int, error: str | None) -> Settled:
+        decision, service = self.decision, self.service
+        last = self.attempts[-1] if self.attempts else None
+        baseline = self.baseline
+        duration = time.perf_counter() - self.t0
+        return Settled(  # positional: keywords would cost 3 µs a request
+            self.id,
+            self.client_id,
+            None,  # parent
+            "primary",
+            self.api,
+            self.caller.tenant,
+            self.caller.key,
+            self.session,
+            self.snapshot.hash,
+            service.policy.name if service is not None else "none",
+            decision.rule if decision is not None else "none",
+            decision.route if decision is not None else "none",
+            decision.arm if decision is not None else None,
+            decision.propensity if decision is not None else 1.0,
+            last.route if last is not None else "none",
+            last.model if last is not None else "none",
+            last.prompt if last is not None else "none",
+            tuple(self.attempts),
+            outcome,
+            status,
+            error,
+            self.stream,
+            self.caller_prompt,
+            self.started,
+            duration,
+            self.first_content,
+            max(0.0, duration - self.waited),
+            self.spent,
+            service.policy.baseline if service is not None else None,
+            baseline.cost,
+            baseline.uncached,
+            baseline.source,
+        )
+
+    @property
+    def spent(self) -> int:
+        """Pico-dollars of all attempts so far."""
+        attempts = self.attempts
+        return attempts[0].cost.total if len(attempts) == 1 else sum(attempt.cost.total for attempt in attempts)

@@ -1,0 +1,78 @@
+"""The data listener's table of paths, and the one seam where errors become answers."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from proxy.account import new_id
+from proxy.errors import InternalError, MethodNotAllowed, NotFound, PointsmanError
+from proxy.exchange import Exchange
+from proxy.handler import Chat
+from proxy.heads import JSON
+from proxy.life import Life
+from proxy.models import Models
+from proxy.runtime import Holder
+from proxy.wire.error import reply_error
+
+log = structlog.get_logger("pointsman")
+
+Endpoint = Callable[[Exchange], Awaitable[None]]
+
+
+class App:
+    """Answers every exchange. Paths count with and without `/v1`."""
+
+    def __init__(self, holder: Holder, chat: Chat, life: Life) -> None:
+        self.holder = holder
+        self.models = Models(holder)
+        self.life = life
+        self.table: dict[str, tuple[bytes, Endpoint]] = {
+            "/chat/completions": (b"POST", chat),
+            "/models": (b"GET", self.models),
+            "/healthz": (b"GET", self._health),
+            "/readyz": (b"GET", self._ready),
+        }
+
+    @property
+    def max_body(self) -> int:
+        return self.holder.snapshot.server.limits.max_body
+
+    async def __call__(self, exchange: Exchange) -> None:
+        try:
+            await self._answer(exchange)
+        except asyncio.CancelledError:
+            if not exchange.disconnected:
+                raise
+        except PointsmanError as error:
+            reply_error(exchange, new_id(), error)
+        except Exception as error:
+            log.error("defect", path=exchange.path[:100], error=type(error).__name__, exc_info=error)
+            fallen = InternalError("internal error: the request could not be served")
+            if exchange.started and not exchange.complete:
+                exchange.abort()
+            else:
+                reply_error(exchange, new_id(), fallen)
+
+    async def _answer(self, exchange: Exchange) -> None:
+        path = exchange.path.removeprefix("/v1")
+        found = self.table.get(path) or self.table.get(path.rstrip("/"))
+        if found is None:
+            if path.startswith("/models/"):
+                found = (b"GET", lambda asked: self.models.one(asked, path.removeprefix("/models/")))
+            else:
+                raise NotFound(
+                    f"no such path: {exchange.path[:200]}; this server answers /v1/chat/completions, /v1/models"
+                )
+        method, endpoint = found
+        if exchange.method != method and not (exchange.method == b"HEAD" and method == b"GET"):
+            allow = method.decode()
+            raise MethodNotAllowed(f"{exchange.path} takes {allow}, not {exchange.method.decode()}", allow=allow)
+        await endpoint(exchange)
+
+    async def _health(self, exchange: Exchange) -> None:
+        exchange.reply(200, JSON, b'{"status":"alive"}')
+
+    async def _ready(self, exchange: Exchange) -> None:
+        status, body = self.life.readiness()
+        exchange.reply(status, JSON, body)

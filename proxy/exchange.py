@@ -1,0 +1,138 @@
+"""One HTTP request and the writing of its answer: what the server protocol hands to the application.
+
+Writes are synchronous and buffered by the transport; `drain` waits while the client reads slower than we write.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from proxy.errors import PointsmanError
+
+if TYPE_CHECKING:
+    from proxy.server import Protocol
+
+STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+
+def status_line(status: int) -> bytes:
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+def encode(headers: Headers) -> bytes:
+    """Header lines, ready to send. The values must be ours or checked: nothing here looks for line ends."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
+
+
+class Exchange:
+    """A request that has come, and its answer while it goes."""
+
+    __slots__ = (
+        "_body_future",
+        "_protocol",
+        "body",
+        "complete",
+        "disconnected",
+        "expects_continue",
+        "headers",
+        "is_begun",
+        "keep_alive",
+        "method",
+        "path",
+        "received",
+        "refused",
+        "started",
+        "status",
+        "task",
+    )
+
+    def __init__(self, protocol: "Protocol", method: bytes, path: str, headers: dict[bytes, bytes], keep_alive: bool):
+        self._protocol = protocol
+        self.method = method
+        self.path = path
+        self.headers = headers  # names in lower case; repeated ones joined by ", "
+        self.body = b""
+        self.keep_alive = keep_alive
+        self.expects_continue = False
+        self.received = False  # the whole body has come
+        self.refused: PointsmanError | None = None  # found while reading: too large, lying length
+        self.started = False  # the status line is out
+        self.complete = False  # the answer is out
+        self.disconnected = False  # the client has gone
+        self.status = 0  # sent to the client
+        self.is_begun = False  # handed to the application, or queued for it
+        self.task: asyncio.Task[None] | None = None
+        self._body_future: asyncio.Future[None] | None = None
+
+    async def read(self) -> bytes:
+        """Wait for the whole body. Raises what was found wrong while it came (`refused`)."""
+        if self.refused is not None:
+            raise self.refused
+        if not self.received:
+            self._protocol.want_body(self)
+            self._body_future = asyncio.get_running_loop().create_future()
+            await self._body_future
+            if self.refused is not None:
+                raise self.refused
+        return self.body
+
+    def body_ended(self) -> None:
+        if self._body_future is not None and not self._body_future.done():
+            self._body_future.set_result(None)
+
+    def reply(self, status: int, headers: bytes, body: bytes) -> None:
+        """Send a whole answer. `headers` are encoded lines."""
+        if self._begin(status):
+            length = b"content-length: %d\r\n" % len(body)
+            content = b"" if self.method == b"HEAD" else body
+            self._write(b"".join((status_line(status), headers, self._hop(), length, b"\r\n", content)))
+            self._finish()
+
+    def start(self, status: int, headers: bytes) -> None:
+        """Begin an answer whose parts are `write`n until `finish`."""
+        if self._begin(status):
+            self._write(b"".join((status_line(status), headers, self._hop(), b"transfer-encoding: chunked\r\n\r\n")))
+
+    def write(self, data: bytes) -> None:
+        if data and not self.complete and not self.disconnected:
+            self._write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def finish(self, data: bytes = b"") -> None:
+        """End a started answer, with a last part if there is one."""
+        if self.complete or self.disconnected:
+            return
+        self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+        self._finish()
+
+    def abort(self) -> None:
+        """Break the connection off: the answer can be neither ended nor believed."""
+        self._protocol.transport.abort()
+
+    @property
+    def is_congested(self) -> bool:
+        return self._protocol.is_write_paused and not self.disconnected
+
+    async def drain(self) -> None:
+        """Wait until the client has read enough. Returns at once when it has left."""
+        await self._protocol.drain()
+
+    def _begin(self, status: int) -> bool:
+        if self.started or self.disconnected:
+            return False
+        self.started = True
+        self.status = status
+        return True
+
+    def _hop(self) -> bytes:
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        return self._protocol.date + close
+
+    def _write(self, data: bytes) -> None:
+        self._protocol.transport.write(data)
+
+    def _finish(self) -> None:
+        self.complete = True
+        self._protocol.answered(self)

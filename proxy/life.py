@@ -1,0 +1,14 @@
+"""Where the process is in its life: starting, ready, or draining. Probes ask, signals tell."""
+
+from typing import Literal
+
+State = Literal["starting", "ready", "draining"]
+
+
+class Life:
+    def __init__(self) -> None:
+        self.state: State = "starting"
+
+    def readiness(self) -> tuple[int, bytes]:
+        """Status and body of `/readyz`: 503 until config is loaded, and again once draining is announced."""
+        return (200 if self.state == "ready" else 503), b'{"status":"%s"}' % self.state.encode()

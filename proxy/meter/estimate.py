@@ -1,0 +1,33 @@
+"""Token counts where an upstream reported none: answers that were cut, timed out or cancelled after a 2xx."""
+
+from typing import Protocol
+
+from proxy.meter.usage import Usage
+
+CHARACTERS_PER_TOKEN = 4  # of English text in the usual vocabularies, until a model has shown its own ratio
+
+
+class Ratios(Protocol):
+    """What `baseline.Learned` knows of models."""
+
+    def prompt_tokens(self, model: str, characters: int) -> int: ...
+
+    def output_tokens(self, model: str, characters: int) -> int: ...
+
+
+def tokens(characters: int, seen_tokens: int = 0, seen_characters: int = 0) -> int:
+    """Tokens of so many characters, by the ratio seen or else four a token; rounded up: some text is some token."""
+    if not (seen_tokens and seen_characters):
+        seen_tokens, seen_characters = 1, CHARACTERS_PER_TOKEN
+    return -(-max(0, characters) * seen_tokens // seen_characters)
+
+
+def usage(learned: Ratios, model: str, prompt_chars: int, output_chars: int) -> Usage:
+    """Estimate an attempt's usage from the characters sent and received. Book it with the source `estimated`.
+
+    Nothing is taken as cached, and nothing as reasoning that was not delivered: what is not known is not guessed.
+    """
+    return Usage(
+        input=learned.prompt_tokens(model, prompt_chars),
+        output=learned.output_tokens(model, output_chars),
+    )

@@ -1,0 +1,221 @@
+"""Structured logs on standard error: JSON lines, or readable ones on a terminal. Never content, never keys.
+
+The access log is a sink of settled requests. Lines are handed to a thread, so that a full pipe behind the logs never
+holds up a request; past a bound they are dropped, and the drop is logged.
+"""
+
+import atexit
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from proxy.meter.cost import PICO
+from proxy.meter.repeats import Repeats
+from proxy.meter.usage import KINDS
+from proxy.settled import Attempt, Settled
+
+CAPACITY = 10_000  # lines waiting to be written; about 10 MB
+BATCH = 0.05  # seconds that the writer lets lines gather, once it has written some
+
+_LONGEST = 128  # characters of a text that a client chose
+
+
+class Lines:
+    """A bounded queue of lines in front of a stream, emptied by a daemon thread."""
+
+    def __init__(self, stream: BinaryIO, capacity: int = CAPACITY, *, is_json: bool = True) -> None:
+        self.is_json = is_json
+        self._stream = stream
+        self._capacity = capacity
+        self._waiting: deque[bytes] = deque()
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: bytes) -> None:
+        """Queue a line (without its newline). Never waits; drops the line when too many are waiting."""
+        if len(self._waiting) >= self._capacity:
+            self._dropped += 1
+            return
+        self._waiting.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Write what is waiting and stop; gives up on a stream that takes nothing for `timeout` seconds."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while not (self._closing.is_set() and not self._waiting):
+            self._wake.wait()
+            self._wake.clear()
+            if not self._flush():
+                return
+            self._closing.wait(BATCH)
+
+    def _flush(self) -> bool:
+        batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        if self._dropped:
+            lost, self._dropped = self._dropped, 0
+            batch.append(orjson.dumps({"level": "warning", "event": "log lines dropped", "lines": lost}))
+        try:
+            if batch:
+                self._stream.write(b"\n".join(batch) + b"\n")
+                self._stream.flush()
+        except (OSError, ValueError):  # nobody reads the logs any more, or the stream is closed: serving goes on
+            return False
+        return True
+
+
+class _Logger:
+    """What structlog calls with a rendered line, whatever the level."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.msg = lines.write
+
+    debug = info = warning = error = critical = exception = property(lambda self: self.msg)
+
+
+def configure(stream: BinaryIO | None = None, *, json: bool | None = None, level: str = "info") -> Lines:
+    """Set structlog up for the process; returns the writer, to be closed last.
+
+    By default lines go to standard error: JSON, or readable ones if that is a terminal.
+    """
+    out = stream if stream is not None else sys.stderr.buffer
+    if json is None:
+        json = not out.isatty()
+    lines = Lines(out, is_json=json)
+    structlog.configure(
+        processors=[
+            Repeats(),
+            _head,
+            structlog.processors.format_exc_info,
+            _as_json if json else _for_people(out.isatty()),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: _Logger(lines),
+        cache_logger_on_first_use=True,
+    )
+    atexit.register(lines.close)
+    return lines
+
+
+def access(lines: Lines) -> Callable[[Settled], None]:
+    """The access log: a sink that writes one line for each settled request.
+
+    JSON goes to the writer directly: the processors that other events pass would cost as much as the line itself.
+    """
+    if not lines.is_json:
+        info = structlog.get_logger().info
+        return lambda settled: info("request", settled=settled)
+
+    def sink(settled: Settled) -> None:
+        head = {"timestamp": datetime.now(UTC), "level": "info", "event": "request"}
+        lines.write(orjson.dumps(head | fields(settled), option=orjson.OPT_UTC_Z))
+
+    return sink
+
+
+def fields(s: Settled) -> dict[str, Any]:
+    """What the access log tells of a request. Money is in US$, times in milliseconds."""
+    line: dict[str, Any] = {
+        "id": s.id,
+        "tenant": s.tenant,
+        "key": s.key,
+        "api": s.api,
+        "policy": s.policy,
+        "rule": s.rule,
+        "route": s.route,
+        "served_by": s.served_by,
+        "model": s.served_model,
+        "prompt": s.served_prompt,
+        "outcome": s.outcome,
+        "status": s.status,
+        "stream": s.stream,
+        "ms": _ms(s.duration),
+        "ttft_ms": None if s.first_content is None else _ms(s.first_content),
+        "overhead_ms": _ms(s.overhead),
+        "tokens": _tokens(s.attempts),
+        "cost_usd": s.cost / PICO,
+        "baseline_usd": None if s.baseline_cost is None else s.baseline_cost / PICO,
+        "attempts": [_attempt(attempt) for attempt in s.attempts],
+        "config": s.config,
+    }
+    if s.client_id is not None:
+        line["client_id"] = _safe(s.client_id)
+    if s.error is not None:
+        line["error"] = s.error
+    if s.parent is not None:
+        line |= {"parent": s.parent, "role": s.role}
+    return line
+
+
+def _attempt(a: Attempt) -> dict[str, Any]:
+    return {"route": a.route, "model": a.model, "endpoint": a.endpoint, "result": a.result, "ms": _ms(a.duration)}
+
+
+def _tokens(attempts: tuple[Attempt, ...]) -> dict[str, int]:
+    """Billed tokens of all attempts, by kind; kinds without any are left out."""
+    totals: dict[str, int] = {}
+    for attempt in attempts:
+        u = attempt.usage
+        counts = (u.input, u.cached_input, u.cache_write, u.output, u.reasoning)
+        for kind, count in zip(KINDS, counts, strict=True):
+            if count:
+                totals[kind] = totals.get(kind, 0) + count
+    return totals
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _safe(text: str) -> str:
+    """A client's text, fit for a terminal and short."""
+    return text[:_LONGEST] if text.isprintable() else ascii(text[:_LONGEST])[1:-1]
+
+
+def _head(_: WrappedLogger, level: str, event: EventDict) -> EventDict:
+    """The fields that every line begins with. A settled request is spelled out here, once it will be logged."""
+    settled = event.pop("settled", None)
+    head = {"timestamp": datetime.now(UTC), "level": level, "event": event.pop("event"), **event}
+    return head if settled is None else head | fields(settled)
+
+
+def _as_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_UTC_Z)
+
+
+def _for_people(colors: bool) -> Processor:
+    console = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False)
+
+    def render(logger: WrappedLogger, name: str, event: EventDict) -> bytes:
+        if event.get("event") == "request" and "served_by" in event:
+            return _sentence(event).encode()
+        event["timestamp"] = f"{event['timestamp']:%H:%M:%S}"
+        return str(console(logger, name, event)).encode()
+
+    return render
+
+
+def _sentence(e: EventDict) -> str:
+    """One request on one line, for a person who watches."""
+    where = f"{e['policy']} {e['rule']} -> {e['served_by']} ({e['model']})"
+    if len(e["attempts"]) > 1:
+        where += " after " + ", ".join(f"{a['route']} {a['result']}" for a in e["attempts"][:-1])
+    time = f"{e['timestamp']:%H:%M:%S}"
+    money = f"${e['cost_usd']:.6f}"
+    if e["baseline_usd"] is not None:
+        money += f" (baseline ${e['baseline_usd']:.6f})"
+    return f"{time} {e['status']} {e['outcome']} {where} {e['ms']:.0f} ms {money}"

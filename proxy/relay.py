@@ -1,0 +1,282 @@
+"""The `Relay` effect: send a body to a route's model and relay the answer to the caller.
+
+Until the first content event nothing of an attempt reaches the caller, so that another one may still answer; the
+status is held meanwhile. After it, a failure is an event in the stream.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from policies.decision import Decision
+from proxy.account import Account, Trial
+from proxy.deadlines import Deadlines
+from proxy.errors import BadRequest
+from proxy.exchange import Exchange
+from proxy.heads import Heads
+from proxy.hold import WAITING, Hold
+from proxy.meter.baseline import Learned
+from proxy.runtime import Endpoint
+from proxy.upstreams.base import Call, Failed, Reply
+from proxy.upstreams.classify import classify, from_error_object
+from proxy.upstreams.redact import secrets_of
+from proxy.upstreams.registry import Upstreams
+from proxy.wire import answer
+from proxy.wire.stream import Stream
+from routes import failure
+from routes.chat import Unencodable, encode, with_stream_usage
+from routes.effects import Relay, Relayed
+from routes.params import apply_all
+
+T = TypeVar("T")
+
+CHAT = b"/chat/completions"
+MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
+REST = 0.5  # seconds for a stream's body to end after its [DONE]
+MAX_ERROR = 64 * 1024  # bytes of an error's body read
+
+
+class Relaying:
+    """All attempts of one request: what the caller has had so far, and the last failure."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        account: Account,
+        decision: Decision,
+        upstreams: Upstreams,
+        learned: Learned,
+        heads: Heads,
+        forwarded: tuple[tuple[bytes, bytes], ...],
+    ) -> None:
+        self.exchange = exchange
+        self.account = account
+        self.decision = decision
+        self.upstreams = upstreams
+        self.learned = learned
+        self.heads = heads
+        self.forwarded = forwarded  # the few of the caller's headers that models may see
+        self.failed: Failed | None = None  # of the last attempt
+        self.retry_after: float | None = None  # the smallest that any attempt was told
+        self.committed = False  # content has gone out: no other answer is possible
+        self.served = False  # an answer has gone out whole
+        self.last: Trial | None = None
+        self.stream: Stream | None = None  # the one whose content went out
+        self._hold: Hold | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def relay(self, effect: Relay) -> Relayed:
+        account, route = self.account, effect.route
+        model = account.snapshot.models[route.model]
+        if model.forwards:
+            model = model.asking(account.asked)
+        endpoint = pick(model.endpoints)
+        trial = self.last = account.open_trial(route, effect.role, model, endpoint)
+        if account.stream and self._hold is None:
+            limits = account.snapshot.server.limits
+            self._hold = Hold(limits.hold, limits.keep_alive_comment, lambda: self._comment(trial))
+        result = "cancelled"
+        try:
+            await self._attempt(trial, effect.body)
+            result = "ok"
+        except Failed as failed:
+            result = failed.failure
+            self._remember(failed)
+        finally:
+            account.close_trial(trial, result, self.learned)
+        if result == "ok":
+            self._complete(trial)
+            return Relayed()
+        return Relayed(failure=result, committed=self.committed)
+
+    def named(self) -> bytes:
+        """The header lines that name the decision and the last route tried."""
+        return self.heads.named(self.decision, self.last.route) if self.last is not None else b""
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.end()
+
+    # --- one attempt
+
+    async def _attempt(self, trial: Trial, body: dict[str, Any]) -> None:
+        asked = with_stream_usage(body)
+        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop.time(), self.account.stream)
+        call = Call(
+            path=CHAT,
+            body=self._encode(body, trial.endpoint),
+            headers=self.forwarded,
+            stream=self.account.stream,
+            connect_timeout=deadlines.connect,
+        )
+        upstream = self.upstreams.get(trial.endpoint.target)
+        reply = await self._waiting(upstream.send(call, deadlines.first()), deadlines)
+        try:
+            trial.status = reply.status
+            if not 200 <= reply.status < 300:
+                error = await self._read_all(reply, deadlines, MAX_ERROR)
+                secrets = secrets_of(trial.endpoint.target)
+                raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
+            trial.billable = True
+            if self.account.stream:
+                await self._stream(reply, trial, deadlines, asked)
+            else:
+                await self._whole(reply, trial, deadlines)
+        except answer.ErrorObject as found:
+            trial.billable = self.committed  # an error in place of an answer is not billed
+            secrets = secrets_of(trial.endpoint.target)
+            raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
+        finally:
+            reply.close()
+
+    def _encode(self, body: dict[str, Any], endpoint: Endpoint) -> bytes:
+        body["model"] = endpoint.model
+        if endpoint.dialect:
+            apply_all(endpoint.dialect, body)
+        try:
+            return encode(body)
+        except Unencodable as error:
+            raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
+
+    async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
+        """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
+        data = await self._read_all(reply, deadlines, MAX_ANSWER)
+        trial.characters = len(data)  # should it turn out to be no answer
+        read = answer.read(data, trial.model.name)
+        trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
+        trial.saw_content()
+        self.answer = data
+
+    async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, asked: bool) -> None:
+        content_type = reply.headers.get(b"content-type", b"")
+        if not content_type.startswith(b"text/event-stream"):
+            await self._not_a_stream(reply, trial, deadlines, content_type)
+        stream = Stream(trial.model.name, asked)
+        try:
+            await self._events(reply, trial, deadlines, stream)
+        finally:
+            trial.usage, trial.characters, trial.answered_model = stream.usage, stream.characters, stream.model
+
+    async def _events(self, reply: Reply, trial: Trial, deadlines: Deadlines, stream: Stream) -> None:
+        held: list[bytes] = []
+        exchange = self.exchange
+        while not stream.done:
+            deadline = deadlines.next(stream.content)
+            waited = time.perf_counter()
+            try:
+                data = await reply.read(deadline)
+            except Failed as failed:
+                raise deadlines.explain(failed, stream.content) from None
+            finally:
+                self.account.waited += time.perf_counter() - waited
+            out = stream.feed(data) if data else stream.end()
+            if self.committed:
+                exchange.write(out)
+            elif stream.content:
+                self._commit(trial, stream)
+                exchange.write(b"".join((*held, out)))
+            elif out:
+                held.append(out)
+            if exchange.is_congested:
+                await self._drain()
+            if not data:
+                break
+        if not stream.content:
+            raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+        await self._rest(reply)
+
+    async def _rest(self, reply: Reply) -> None:
+        """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
+        try:
+            while await reply.read(self._loop.time() + REST):
+                pass
+        except Failed:
+            return  # the answer is whole; only the connection is lost
+
+    async def _not_a_stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, content_type: bytes) -> None:
+        """Judge a 2xx answer to a streamed request that is not an event stream: an error object, or garbage."""
+        data = await self._read_all(reply, deadlines, MAX_ERROR)
+        answer.read(data, trial.model.name)
+        kind = content_type.decode("latin-1") or "nothing"
+        raise Failed(
+            failure.BAD_ANSWER, f"model '{trial.model.name}' was asked for an event stream and sent {kind[:60]}"
+        )
+
+    async def _read_all(self, reply: Reply, deadlines: Deadlines, limit: int) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while data := await self._waiting(reply.read(deadlines.next(False)), deadlines):
+            parts.append(data)
+            size += len(data)
+            if size > limit:
+                raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _waiting(self, something: Awaitable[T], deadlines: Deadlines) -> T:
+        """Wait for the upstream; the time is not ours."""
+        waited = time.perf_counter()
+        try:
+            return await something
+        except Failed as failed:
+            raise deadlines.explain(failed, False) from None
+        finally:
+            self.account.waited += time.perf_counter() - waited
+
+    async def _drain(self) -> None:
+        waited = time.perf_counter()
+        await self.exchange.drain()
+        self.account.waited += time.perf_counter() - waited
+
+    # --- the caller's side
+
+    answer: bytes | None = None  # a whole answer, ready to be sent
+
+    def _commit(self, trial: Trial, stream: Stream) -> None:
+        """The first content event is here: from now on this attempt is the answer."""
+        self.close()
+        self.committed = True
+        self.stream = stream
+        trial.saw_content()
+        self.account.first_content = time.perf_counter() - self.account.t0
+        self._start(trial)
+
+    def _start(self, trial: Trial) -> None:
+        if not self.exchange.started:
+            attempts = len(self.account.attempts) + 1
+            self.exchange.start(200, self.heads.stream(self.account.id, self.decision, trial.route, attempts))
+
+    def _comment(self, trial: Trial) -> None:
+        self._start(trial)
+        self.exchange.write(WAITING)
+
+    def _complete(self, trial: Trial) -> None:
+        """The attempt is booked: end the stream, or send the whole answer with what it cost."""
+        account = self.account
+        self.served = True
+        account.close_baseline(trial, self.learned)
+        if account.stream:
+            self.exchange.finish()
+            return
+        account.first_content = time.perf_counter() - account.t0
+        self.committed = True
+        data, self.answer = self.answer or b"", None
+        self.exchange.reply(200, self.heads.whole(account, self.decision, trial.route), data)
+
+    def _remember(self, failed: Failed) -> None:
+        self.failed = failed
+        if failed.retry_after is not None:
+            self.retry_after = min(failed.retry_after, self.retry_after or failed.retry_after)
+
+
+def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:
+    """Draw an endpoint by weight."""
+    if len(endpoints) == 1:
+        return endpoints[0]
+    point = random.random()  # noqa: S311 -- load balancing, not secrecy
+    for endpoint in endpoints:
+        point -= endpoint.weight
+        if point < 0:
+            return endpoint
+    return endpoints[-1]

@@ -1,0 +1,242 @@
+"""Our own HTTP/1.1 connection pool: one per target, the default upstream client.
+
+A slot is one of the target's `max_connections`. It is held by who holds the connection: the idle list, a call, a
+reply. Every change of hands is synchronous, so a cancel can only fall between two of them.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from proxy.upstreams import tls
+from proxy.upstreams.address import Addresses, Origin
+from proxy.upstreams.base import Call, Failed, Target, connect_failed
+from proxy.upstreams.connection import Connection, Stale
+from proxy.upstreams.request import Heads
+from routes import failure
+
+
+class PoolReply:
+    """An answer being read from its connection. A `base.Reply`."""
+
+    __slots__ = ("_connection", "_pool", "headers", "retried_stale", "status")
+
+    def __init__(self, pool: "Pool", connection: Connection, retried_stale: bool) -> None:
+        self._pool = pool
+        self._connection: Connection | None = connection
+        self.status: int = connection.status
+        self.headers: Mapping[bytes, bytes] = connection.headers
+        self.retried_stale: bool = retried_stale
+
+    def read(self, deadline: float) -> Coroutine[Any, Any, bytes]:
+        # Not `async`: the connection's coroutine is the caller's, without one of our own around it.
+        if self._connection is None:
+            raise RuntimeError("read after close")
+        return self._connection.read(deadline)
+
+    def close(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            self._connection = None
+            self._pool.release(connection)
+
+
+class Pool:
+    """Connections to one target. A `base.Upstream`; make it in the event loop that uses it."""
+
+    def __init__(self, target: Target) -> None:
+        origin = Origin.parse(target.base_url)
+        self._name = target.name
+        self._origin = origin
+        self._heads = Heads(target, origin)
+        self._context = tls.context(target.tls) if origin.secure else None
+        self._addresses = Addresses(origin.host, origin.port)
+        self._keep_alive = target.keep_alive
+        self._max = target.max_connections
+        self._loop = asyncio.get_running_loop()
+        self._idle: list[Connection] = []  # the last one used is the next one taken
+        self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+        self.size = 0  # slots taken
+        self.stale_retries = 0
+
+    @property
+    def idle(self) -> int:
+        return sum(connection.idle for connection in self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiters)
+
+    async def send(self, call: Call, deadline: float) -> PoolReply:
+        head = self._heads.encode(call)
+        connection = self._take() or await self._acquire(call, deadline)
+        retried = False
+        while True:
+            try:
+                await connection.exchange(head, call.body, deadline)
+            except Stale:
+                # Only ever once: what comes next is fresh, and a fresh connection is never stale.
+                retried = True
+                self.stale_retries += 1
+                connection.abort()
+                connection = await self._open(min(self._loop.time() + call.connect_timeout, deadline))
+            except BaseException:
+                self.release(connection)
+                raise
+            else:
+                return PoolReply(self, connection, retried)
+
+    async def close(self) -> None:
+        self._is_closed = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            self._discard(connection)
+
+    # Slots
+
+    def _take(self) -> Connection | None:
+        """Return an idle connection, the one used last. None when there is none."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.idle:
+                continue  # lost meanwhile, its slot is already free
+            if connection.expires > self._loop.time():
+                connection.idle = False
+                return connection
+            self._discard(connection)
+        return None
+
+    async def _acquire(self, call: Call, deadline: float) -> Connection:
+        """Open a connection, or queue for one when all slots are taken: first come, first served."""
+        give_up = min(self._loop.time() + call.connect_timeout, deadline)
+        if self.size < self._max:
+            self.size += 1
+            return await self._open(give_up)
+        waiter: asyncio.Future[Connection | None] = self._loop.create_future()
+        self._waiters[waiter] = None
+        timer = self._loop.call_at(give_up, self._give_up, waiter)
+        try:
+            connection = await waiter
+        except BaseException:
+            self._waiters.pop(waiter, None)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._pass_on(waiter.result())  # cancelled in the moment it was served
+            raise
+        finally:
+            timer.cancel()
+        return connection or await self._open(give_up)
+
+    def _give_up(self, waiter: asyncio.Future[Connection | None]) -> None:
+        self._waiters.pop(waiter, None)
+        if not waiter.done():
+            why = f"no free connection to {self._name!r} in time (all {self._max} are in use)"
+            waiter.set_exception(Failed(failure.TIMEOUT, why, phase="connect"))
+
+    def release(self, connection: Connection) -> None:
+        """Take back a connection whose exchange is over: kept when it is clean, else closed."""
+        if not connection.finish():
+            connection.abort()
+            self._free_slot()
+            return
+        connection.expires = self._loop.time() + min(self._keep_alive, connection.keep_alive_hint - 1.0)
+        self._pass_on(connection)
+
+    def _pass_on(self, connection: Connection | None) -> None:
+        """Give a clean connection, or with None a bare slot, to the first waiter; else keep it idle."""
+        if connection is None:
+            self._free_slot()
+            return
+        if waiter := self._next_waiter():
+            waiter.set_result(connection)
+        elif self._is_closed or connection.lost:
+            connection.abort()
+            self._free_slot()
+        else:
+            connection.idle = True
+            self._idle.append(connection)
+            if self._sweeper is None:
+                self._sweeper = self._loop.call_later(max(0.05, min(self._keep_alive, 5.0)), self._sweep)
+
+    def _free_slot(self) -> None:
+        if waiter := self._next_waiter():
+            waiter.set_result(None)
+        else:
+            self.size -= 1
+
+    def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
+        while self._waiters:
+            waiter, _ = self._waiters.popitem(last=False)
+            if not waiter.done():
+                return waiter
+        return None
+
+    def _discard(self, connection: Connection) -> None:
+        """Close a connection of the idle list and free its slot, unless it was lost before."""
+        if connection.idle:
+            connection.idle = False
+            connection.abort()
+            self._free_slot()
+
+    def _on_idle_loss(self, connection: Connection) -> None:
+        connection.idle = False  # it stays in the list until met there: searching would cost more
+        self._free_slot()
+
+    def _sweep(self) -> None:
+        """Close idle connections before the server does: a closed one met by a call costs a retry."""
+        self._sweeper = None
+        now = self._loop.time()
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            if connection.idle and connection.expires > now:
+                self._idle.append(connection)
+            else:
+                self._discard(connection)
+        if self._idle:
+            self._sweeper = self._loop.call_later(max(0.05, min(self._keep_alive, 5.0)), self._sweep)
+
+    # Connecting
+
+    async def _open(self, give_up: float) -> Connection:
+        """Connect on a slot already taken; the slot is freed when that fails."""
+        try:
+            async with asyncio.timeout_at(give_up):
+                return await self._connect(give_up)
+        except BaseException as error:
+            self._free_slot()
+            if isinstance(error, TimeoutError):
+                why = f"{self._name!r} could not be connected to in time"
+                raise Failed(failure.TIMEOUT, why, phase="connect") from None
+            if isinstance(error, OSError):
+                raise connect_failed(f"{self._name!r} could not be connected to: {tls.reason(error)}") from error
+            raise
+
+    async def _connect(self, give_up: float) -> Connection:
+        """Try the host's addresses in order. None may use up the time of those after it."""
+        addresses = await self._addresses.get()
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            now = self._loop.time()
+            try:
+                async with asyncio.timeout_at(now + (give_up - now) / left):
+                    return await self._connect_to(address)
+            except OSError:  # TimeoutError among them
+                if left == 1:
+                    raise
+        raise OSError("no address")
+
+    async def _connect_to(self, address: str) -> Connection:
+        connection = Connection(self._name, self._on_idle_loss)
+        name = self._origin.host if self._context else None  # SNI, and what the certificate must be for
+        try:
+            await self._loop.create_connection(
+                lambda: connection, address, self._origin.port, ssl=self._context, server_hostname=name
+            )
+        except BaseException:
+            connection.abort()  # made, but the cancel came first
+            raise
+        return connection

@@ -1,0 +1,70 @@
+"""The upstream clients of a worker, one per target. They survive a reload when their target is unchanged."""
+
+from collections.abc import Callable, Collection
+
+from proxy.upstreams import tls
+from proxy.upstreams.address import Origin
+from proxy.upstreams.base import Target, Upstream
+from proxy.upstreams.pool import Pool
+from proxy.upstreams.request import checked
+
+
+def _pool(target: Target) -> Upstream:
+    return Pool(target)
+
+
+def _httpx(target: Target) -> Upstream:
+    from proxy.upstreams.httpx_client import HttpxUpstream  # only where config chooses it
+
+    return HttpxUpstream(target)
+
+
+def _litellm(target: Target) -> Upstream:
+    from proxy.upstreams.litellm_client import LiteLLMUpstream  # seconds of import
+
+    return LiteLLMUpstream(target)
+
+
+CLIENTS: dict[str, Callable[[Target], Upstream]] = {"pool": _pool, "httpx": _httpx, "litellm": _litellm}
+
+
+def check(target: Target) -> None:
+    """Find at load what would fail at the first call. Raises ValueError (URL, headers) or OSError (TLS files)."""
+    checked(target.headers)
+    if target.client != "litellm":
+        origin = Origin.parse(target.base_url)
+        if origin.secure:
+            tls.context(target.tls)
+
+
+class Upstreams:
+    """Make it, and use it, in the worker's event loop."""
+
+    def __init__(self) -> None:
+        self._upstreams: dict[Target, Upstream] = {}
+        # Hashing a target takes longer than choosing a connection, so a snapshot's own objects are found by identity.
+        # The target is kept beside its client: an identity is unique only while the object lives.
+        self._by_id: dict[int, tuple[Target, Upstream]] = {}
+
+    def get(self, target: Target) -> Upstream:
+        """Return the target's client, made on first use. Raises ValueError or OSError for one that cannot be."""
+        found = self._by_id.get(id(target))
+        if found is not None:
+            return found[1]
+        upstream = self._upstreams.get(target)
+        if upstream is None:
+            upstream = self._upstreams[target] = CLIENTS[target.client](target)
+        self._by_id[id(target)] = (target, upstream)
+        return upstream
+
+    async def retire(self, keep: Collection[Target]) -> None:
+        """Close the clients of all other targets, after a reload. Their running calls finish."""
+        kept = set(keep)
+        retired = [self._upstreams.pop(target) for target in tuple(self._upstreams) if target not in kept]
+        # Requests of the old snapshot go on with the clients retired now; those of the one before it are forgotten.
+        self._by_id = {key: entry for key, entry in self._by_id.items() if entry[0] in kept or entry[1] in retired}
+        for upstream in retired:
+            await upstream.close()
+
+    async def close(self) -> None:
+        await self.retire(())

@@ -1,0 +1,275 @@
+"""A chat completion's event stream, relayed: bytes in, bytes to forward out, and what must be known read on the way.
+
+No I/O. Only complete events go out, each of them judged. Most events of a stream differ in one string, so after the
+first content event its bytes around that string (`Frame`) are known, and a whole run of such events is checked and
+forwarded with a few C-speed calls; everything else is parsed as JSON.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from proxy.upstreams.base import Failed
+from proxy.wire.answer import ErrorObject, size
+from routes import failure
+
+MAX_EVENT = 1024 * 1024  # bytes of one event: a line without end must not fill the memory
+MAX_MALFORMED = 1  # events that may be skipped; the next one is an error
+MAX_MISSES = 3  # events that begin like the frame but end otherwise (padding fields) before it is given up
+DONE = b"data: [DONE]\n\n"
+CONTROL = bytes(range(0x20))
+MARK = "\x7fpointsman-mark\x7f"  # stands for the text while a frame is learnt; no model writes it
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The bytes around the one string in which a stream's content events differ."""
+
+    prefix: bytes
+    suffix: bytes
+    # the same without `"usage": null`, for callers who did not ask for usage; None: forward as it came
+    clean: "Frame | None" = None
+
+    @classmethod
+    def around(cls, event: bytes, text: bytes) -> "Frame | None":
+        prefix, found, suffix = event.partition(b'"' + text + b'"')
+        if not found or b'"' + text + b'"' in suffix:
+            return None
+        return cls(prefix + b'"', b'"' + suffix)
+
+    def join(self, texts: list[bytes]) -> bytes:
+        """The events that hold these texts."""
+        return self.prefix + (self.suffix + b"\n\n" + self.prefix).join(texts) + self.suffix + b"\n\n"
+
+
+class Stream:
+    """Feed it the upstream's bytes; it returns what the caller may have.
+
+    `usage_asked`: the caller wants the usage chunk. Raises `Failed` (`bad_answer`) or `ErrorObject`.
+    """
+
+    def __init__(self, model: str, usage_asked: bool) -> None:
+        self.config_model = model
+        self.usage_asked = usage_asked
+        self.content = False  # a content event has come: nothing else may answer now
+        self.finished = False  # a finish_reason has come
+        self.done = False  # [DONE] has come
+        self.usage: Mapping[str, Any] | None = None
+        self.model: str | None = None
+        self.id: str | None = None
+        self.characters = 0
+        self.malformed = 0
+        self._tail = b""
+        self._frame: Frame | None = None
+        self._misses = 0
+
+    def feed(self, data: bytes) -> bytes:
+        if self._tail:
+            data = self._tail + data
+        if b"\r" in data:
+            data = self._unify(data)
+        end = data.rfind(b"\n\n") + 2
+        if end < 2:
+            self._keep(data)
+            return b""
+        if end != len(data):
+            self._keep(data[end:])
+            data = data[:end]
+        else:
+            self._tail = b""
+        return self._events(data)
+
+    def end(self) -> bytes:
+        """The upstream's body is complete: return what is still owed to the caller. Raises `Failed` if cut off."""
+        rest = self._events(self._tail + b"\n\n") if self._tail.strip() else b""
+        if self.done and self.content:
+            return rest
+        if not self.finished:
+            raise Failed(
+                failure.BAD_ANSWER, f"model '{self.config_model}' ended its stream before its answer was complete"
+            )
+        self.done = True
+        return rest + DONE
+
+    def _unify(self, data: bytes) -> bytes:
+        # a CR at the very end may be half of a CRLF: it waits in the tail
+        held = b"\r" if data.endswith(b"\r") else b""
+        text = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return text + held
+
+    def _keep(self, tail: bytes) -> None:
+        if len(tail) > MAX_EVENT:
+            raise Failed(
+                failure.BAD_ANSWER, f"model '{self.config_model}' sent an event of more than {MAX_EVENT} bytes"
+            )
+        self._tail = tail
+
+    def _events(self, data: bytes) -> bytes:
+        """Judge complete events: runs that fit the frame at once, the others one by one."""
+        out: list[bytes] = []
+        at = 0
+        while at < len(data):
+            frame = self._frame
+            if frame is not None and data.startswith(frame.prefix, at):
+                forward, length = self._run(data[at:] if at else data, frame)
+                if length:
+                    out.append(forward)
+                    at += length
+                    continue
+            end = data.find(b"\n\n", at)
+            if end != at:
+                out.append(self._event(data[at:end]))
+            at = end + 2
+        return out[0] if len(out) == 1 else b"".join(out)
+
+    def _run(self, data: bytes, frame: Frame) -> tuple[bytes, int]:
+        """What to forward of the run of fitting events that `data` begins with, and the run's length (0: none)."""
+        # by single line ends, which is twice as fast; if the lines do not alternate, the comparison below says so
+        events = data.split(b"\n")[::2]
+        while events and not events[-1].endswith(frame.suffix):
+            events.pop()
+        start, stop = len(frame.prefix), -len(frame.suffix)
+        texts = [event[start:stop] for event in events]
+        run = frame.join(texts)
+        count = characters(texts) if texts and data.startswith(run) else None
+        if count is None:
+            self._misses += 1
+            if self._misses > MAX_MISSES:
+                self._frame = None
+            return b"", 0
+        self.characters += count
+        return (frame.clean.join(texts) if frame.clean else run), len(run)
+
+    def _event(self, event: bytes) -> bytes:
+        """Judge one event and return what to forward of it."""
+        data = payload(event)
+        if data is None:  # without data an event says nothing; comments keep connections alive once there is content
+            return event + b"\n\n" if self.content and event.startswith(b":") else b""
+        if data == b"[DONE]":
+            self.done = True
+            return DONE
+        try:
+            chunk = orjson.loads(data)
+        except ValueError:
+            chunk = None
+        if type(chunk) is not dict:
+            return self._skip()
+        if chunk.get("error"):
+            raise ErrorObject(chunk["error"])
+        choices = chunk.get("choices")
+        if type(choices) is not list or (choices and type(choices[0]) is not dict):
+            return self._skip()
+        if self.model is None:
+            self._name(chunk)
+        if type(chunk.get("usage")) is dict:
+            self.usage = chunk["usage"]
+        if not choices:
+            return event + b"\n\n" if self.usage_asked else b""
+        self._judge(choices)
+        if not self.usage_asked and "usage" in chunk:
+            return self._without_usage(event, chunk)
+        if self._frame is None and not self._misses:
+            self._learn(event, chunk)
+        return event + b"\n\n"
+
+    def _skip(self) -> bytes:
+        self.malformed += 1
+        if self.malformed > MAX_MALFORMED:
+            raise Failed(
+                failure.BAD_ANSWER, f"model '{self.config_model}' sent events that are not chat completion chunks"
+            )
+        return b""
+
+    def _name(self, chunk: Mapping[str, Any]) -> None:
+        model, chunk_id = chunk.get("model"), chunk.get("id")
+        self.model = model if type(model) is str else None
+        self.id = chunk_id if type(chunk_id) is str else None
+
+    def _judge(self, choices: list[Any]) -> None:
+        for choice in choices:
+            if type(choice) is not dict:
+                continue
+            characters = size(choice.get("delta"))
+            self.characters += characters
+            if choice.get("finish_reason"):
+                self.finished = self.content = True
+            elif characters:
+                self.content = True
+
+    def _without_usage(self, event: bytes, chunk: dict[str, Any]) -> bytes:
+        # callers who did not ask must not see it: chunks with an unasked usage crash some clients
+        counted = chunk.pop("usage") is not None
+        if self._frame is None and not counted and not self._misses:
+            self._learn(event, chunk)
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+
+    def _learn(self, event: bytes, chunk: dict[str, Any]) -> None:
+        """Learn the frame from an event that holds nothing but one text.
+
+        Verified rather than assumed: the event with another text in the hole must mean the same chunk with that text.
+        """
+        choice = chunk["choices"][0]
+        delta = choice.get("delta")
+        if len(chunk["choices"]) != 1 or choice.get("finish_reason") or type(delta) is not dict:
+            return
+        if not delta.keys() <= {"content", "role", "refusal"} or delta.get("refusal"):
+            return
+        text = delta.get("content")
+        if (
+            type(text) is not str
+            or not text.isascii()
+            or not text.isprintable()
+            or set('"\\') & set(text)
+            or not text
+        ):
+            return
+        delta["content"] = MARK
+        frame = self._framed(event, text.encode(), chunk)
+        delta["content"] = text
+        self._frame = frame
+
+    def _framed(self, event: bytes, text: bytes, chunk: dict[str, Any]) -> Frame | None:
+        frame = Frame.around(event, text)
+        if frame is None or not frame.prefix.startswith(b"data:") or b"\n" in event:
+            return None
+        mark = MARK.encode()
+        seen = orjson.loads((frame.prefix + mark + frame.suffix)[5:])
+        had_usage = "usage" in seen and "usage" not in chunk
+        if had_usage:
+            del seen["usage"]
+        if seen != chunk:
+            return None
+        if had_usage:
+            clean = Frame.around(b"data: " + orjson.dumps(chunk), mark)
+            return Frame(frame.prefix, frame.suffix, clean) if clean else None
+        return frame
+
+
+def characters(texts: list[bytes]) -> int | None:
+    """Characters in the insides of JSON strings; None if one of them is not the inside of a JSON string."""
+    text = texts[0] if len(texts) == 1 else b"".join(texts)
+    if text.isascii() and b"\\" not in text and b'"' not in text and text.translate(None, CONTROL) == text:
+        return len(text)
+    joined = b'","'.join(texts)
+    try:
+        if b'\\","' in joined:  # a text that ends in a backslash could swallow its quote: read them one by one
+            strings = [orjson.loads(b'"' + inside + b'"') for inside in texts]
+        else:
+            strings = orjson.loads(b'["' + joined + b'"]')
+    except ValueError:
+        return None
+    return sum(map(len, strings)) if len(strings) == len(texts) else None
+
+
+def payload(event: bytes) -> bytes | None:
+    """The data of one event, or None where it has none (a comment)."""
+    if event.startswith(b"data:") and b"\n" not in event:
+        return event[5:].strip()
+    lines = [
+        line[5:].removeprefix(b" ")
+        for line in event.lstrip(b"\xef\xbb\xbf").split(b"\n")
+        if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines).strip() if lines else None

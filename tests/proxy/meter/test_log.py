@@ -1,0 +1,161 @@
+"""What is logged, where it goes, and what it never holds."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import structlog
+
+from proxy.meter import log
+from proxy.meter.usage import Usage
+from tests.proxy.meter.samples import attempt, settled
+
+
+@pytest.fixture(autouse=True)
+def _structlog_as_it_was() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
+
+
+def logged(*requests: Any, **options: Any) -> str:
+    """What the access log writes for these requests."""
+    out = io.BytesIO()
+    lines = log.configure(out, **options)
+    sink = log.access(lines)
+    for request in requests:
+        sink(request)
+    lines.close()
+    return out.getvalue().decode()
+
+
+def test_a_request_is_one_line_of_json() -> None:
+    cut = attempt(result="timeout", source="estimated", usage=Usage(input=80, output=3))
+    answer = attempt(route="strong", model="strong", role="fallback", usage=Usage(200, 100, 0, 10, 5))
+    request = settled(cut, answer, client_id="abc-1", error=None)
+    line = orjson.loads(logged(request))
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "level": "info",
+        "event": "request",
+        "id": "req_1",
+        "client_id": "abc-1",
+        "tenant": "search",
+        "key": "search-key",
+        "api": "chat",
+        "policy": "support",
+        "rule": "default",
+        "route": "tuned",
+        "served_by": "strong",
+        "model": "strong",
+        "prompt": "none",
+        "outcome": "ok",
+        "status": 200,
+        "stream": True,
+        "ms": 1000.0,
+        "ttft_ms": 250.0,
+        "overhead_ms": 0.3,
+        "tokens": {"input": 280, "cached_input": 100, "output": 13, "reasoning": 5},
+        "cost_usd": (cut.cost.total + answer.cost.total) / 10**12,
+        "baseline_usd": 0.00041,
+        "attempts": [
+            {"route": "tuned", "model": "lora", "endpoint": "at-lora", "result": "timeout", "ms": 900.0},
+            {"route": "strong", "model": "strong", "endpoint": "at-strong", "result": "ok", "ms": 900.0},
+        ],
+        "config": "0123456789ab",
+    }
+
+
+def test_a_failed_request_tells_its_error_and_a_shadow_its_parent() -> None:
+    line = orjson.loads(
+        logged(
+            settled(error="upstream_timeout", parent="req_0", role="shadow", baseline_cost=None, first_content=None)
+        )
+    )
+    assert (line["error"], line["parent"], line["role"]) == ("upstream_timeout", "req_0", "shadow")
+    assert (line["baseline_usd"], line["ttft_ms"]) == (None, None)
+
+
+def test_sessions_stay_out_of_the_log() -> None:
+    assert "c-17" not in logged(settled(session="c-17"))
+
+
+@pytest.mark.parametrize("hostile", ["\x1b[2J\x1b]0;owned\x07", 'a"}\n{"event":"forged', "x" * 100_000, "\u202eevil"])
+def test_a_clients_id_can_neither_forge_a_line_nor_move_a_cursor(hostile: str) -> None:
+    for json in (True, False):
+        text = logged(settled(client_id=hostile), json=json)
+        assert text.count("\n") == 1
+        assert text.rstrip("\n").isprintable()
+        assert len(text) < 2000
+
+
+def test_on_a_terminal_a_request_reads_as_a_sentence() -> None:
+    text = logged(settled(attempt(result="timeout"), attempt(route="strong", model="strong")), json=False)
+    assert "support default -> strong (strong) after tuned timeout 1000 ms $0.000" in text
+    assert "(baseline $0.000410)" in text
+    assert "(baseline" not in logged(settled(baseline_cost=None), json=False)
+
+
+def test_other_lines_are_structured_too() -> None:
+    out = io.BytesIO()
+    lines = log.configure(out, level="warning")
+    logger = structlog.get_logger()
+    logger.info("quiet")
+    logger.warning("config refused", file="a.yaml", problems=2)
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logger.exception("odd")
+    lines.close()
+    warning, error = (orjson.loads(line) for line in out.getvalue().splitlines())
+    assert (warning["event"], warning["level"], warning["problems"]) == ("config refused", "warning", 2)
+    assert error["level"] == "error"
+    assert "ValueError: broken" in error["exception"]
+
+
+def test_for_people_other_lines_are_readable() -> None:
+    out = io.BytesIO()
+    lines = log.configure(out, json=False)
+    structlog.get_logger().warning("config refused", file="a.yaml")
+    lines.close()
+    assert b"config refused" in out.getvalue()
+    assert b"a.yaml" in out.getvalue()
+
+
+def test_a_full_pipe_holds_nobody_up_and_the_loss_is_logged() -> None:
+    """Nobody reads the pipe: writing returns at once, and what did not fit is counted when it moves again."""
+    reader, writer = os.pipe()
+    with open(reader, "rb") as read, open(writer, "wb", buffering=0) as write:
+        lines = log.Lines(write, capacity=100)
+        for _ in range(1000):
+            lines.write(b"x" * 1000)
+        received = bytearray()
+
+        def drain() -> None:
+            while chunk := read.read1(65536):
+                received.extend(chunk)
+
+        draining = threading.Thread(target=drain)
+        draining.start()
+        lines.close(timeout=10)
+        write.close()
+        draining.join(10)
+    written = received.splitlines()
+    lost = sum(orjson.loads(line)["lines"] for line in written if line.startswith(b"{"))
+    kept = sum(line.startswith(b"x") for line in written)
+    assert lost > 0
+    assert kept + lost == 1000
+
+
+def test_a_log_that_nobody_reads_any_more_does_not_stop_the_proxy() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb", buffering=0) as write:
+        lines = log.Lines(write, capacity=10)
+        for _ in range(50):
+            lines.write(b"x")
+        lines.close()
+        assert not lines._thread.is_alive()
