@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from proxy.cli.main import app
 
