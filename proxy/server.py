@@ -59,7 +59,8 @@ class Protocol(asyncio.Protocol):
         self.is_write_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -67,10 +68,16 @@ class Protocol(asyncio.Protocol):
         self._in_head = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._dated: list[tuple[bytes, bytes]] = []
+        self._date = b""
 
     @property
     def date(self) -> bytes:
-        return encode(self.server_state.default_headers)
+        """The date header's line; uvicorn makes a new list of headers each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._dated:
+            self._dated, self._date = headers, encode(headers)
+        return self._date
 
     # --- the connection
 
@@ -151,7 +158,8 @@ class Protocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url = b""
-        self._headers = []
+        self._headers = {}
+        self._header_count = 0
         self._in_head = True
         self._since = self.loop.time()
 
@@ -159,18 +167,19 @@ class Protocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
             raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        headers = self._headers
+        headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
-        headers: dict[bytes, bytes] = {}
-        for name, value in self._headers:
-            headers[name] = headers[name] + b", " + value if name in headers else value
+        headers = self._headers
         keep_alive = self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive)
         self.reading = exchange

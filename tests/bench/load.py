@@ -218,7 +218,7 @@ def main() -> None:
         try:
             outcome = runner.run(run(job))
         except (OSError, TimeoutError, httptools.HttpParserError) as failure:
-            outcome = Outcome(failed=1, faults=[repr(failure)])
+            outcome = Outcome(answers=1, failed=1, faults=[repr(failure)])
     print(json.dumps(dataclasses.asdict(outcome)))
 
 
