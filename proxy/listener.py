@@ -92,7 +92,9 @@ def ours(app: Application) -> uvicorn.Config:
 
 def asgi(app: Any) -> uvicorn.Config:
     """The settings that run an ASGI application behind uvicorn's protocol."""
-    return uvicorn.Config(app, http="httptools", ws="none", lifespan="off", access_log=False, log_config=None)
+    return uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="off", server_header=False, access_log=False, log_config=None
+    )
 
 
 def bind(address: str) -> socket.socket:

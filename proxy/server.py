@@ -23,6 +23,7 @@ from proxy.exchange import Exchange, encode
 MAX_HEADER_BYTES = 64 * 1024
 MAX_HEADERS = 200
 KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' pools keep theirs
+LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
 HEADER_DEADLINE = 20.0  # seconds to send a request's head, from the connection's start or the head's first byte
 SMALL_BODY = 256 * 1024  # bytes; above it the application starts before the body has come, so that it can refuse
 
@@ -102,12 +103,16 @@ class Protocol(asyncio.Protocol):
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
 
     def shutdown(self) -> None:
-        """uvicorn's word that the server drains: finish what runs, take nothing new."""
+        """The server stops: finish what runs, answer what is on its way, and say that this was the last."""
         self._closing = True
-        if self.current is None:
+        for exchange in (self.current, *self.waiting):
+            if exchange is not None and not exchange.started:
+                exchange.keep_alive = False
+        self.loop.call_later(LAST_CALL, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.current is None and self.reading is None and not self._in_head:
             self.transport.close()
-        else:
-            self.current.keep_alive = False
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -260,6 +265,8 @@ class Protocol(asyncio.Protocol):
             self._run(self.waiting.popleft())
         elif not self.transport.is_closing():
             self.transport.resume_reading()
+            if self._closing:
+                self.loop.call_later(LAST_CALL, self._close_idle)
 
     def _refuse(self, error: PointsmanError) -> None:
         """Answer something that never became an exchange, and close."""
