@@ -198,6 +198,8 @@ class Protocol(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._header_bytes > MAX_HEADER_BYTES:  # in one read, perhaps with a body
+            self._check_head()
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
@@ -218,6 +220,11 @@ class Protocol(asyncio.Protocol):
         if exchange.refused is not None or length > SMALL_BODY or b"expect" in headers:
             exchange.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
             self._begin(exchange)
+
+    def _check_head(self) -> None:
+        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        if size > MAX_HEADER_BYTES:
+            raise HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes")
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
