@@ -87,10 +87,12 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
-            self.meters.begin(service.policy.name)
+            begun = service.policy.name
+            self.meters.begin(begun)
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
@@ -106,13 +108,15 @@ class Chat:
         except RenderError as unrenderable:
             error = "invalid_variables"
             refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
-            reply_error(exchange, account.id, refusal)
+            reply_error(exchange, account.id, refusal, self._named(account))
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal)
+            reply_error(exchange, account.id, refusal, self._named(account))
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account)
         finally:
+            if begun is not None:
+                self.meters.end(begun)
             self._settle(account, lease, outcome, exchange, error)
 
     # --- read
@@ -176,7 +180,7 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(relaying.stream, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error, relaying.named())
+            reply_error(exchange, account.id, error, self._named(account))
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
     def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
@@ -187,8 +191,16 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(None, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error)
+            reply_error(exchange, account.id, error, self._named(account))
         return "cancelled", error.code
+
+    def _named(self, account: Account) -> bytes:
+        """The header lines of an error: what was decided, if anything was, and what the attempts cost."""
+        decision, service = account.decision, account.service
+        if decision is None or service is None:
+            return b""
+        served = account.attempts[-1].route if account.attempts else decision.route
+        return self.heads(account.snapshot).failed(account, decision, service.routes[served])
 
     # --- settle
 
@@ -197,8 +209,6 @@ class Chat:
     ) -> None:
         status = 499 if exchange.disconnected else exchange.status
         settled = account.settle(outcome, status, error)
-        if account.service is not None:
-            self.meters.end(account.service.policy.name)
         if lease is not None:
             lease.settle(settled)
         for sink in self.sinks:

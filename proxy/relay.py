@@ -91,10 +91,6 @@ class Relaying:
             return Relayed()
         return Relayed(failure=result, committed=self.committed)
 
-    def named(self) -> bytes:
-        """The header lines that name the decision and the last route tried."""
-        return self.heads.named(self.decision, self.last.route) if self.last is not None else b""
-
     def close(self) -> None:
         if self._hold is not None:
             self._hold.end()
