@@ -7,6 +7,7 @@ import structlog
 
 from proxy import __version__
 from proxy.app import App
+from proxy.books import Books
 from proxy.errors import ConfigError
 from proxy.handler import Chat
 from proxy.life import Life
@@ -35,8 +36,8 @@ class Worker:
         self.upstreams = Upstreams()
         self._tasks = Tasks()
         self._access = access
-        self._sinks = [self.meters.settled, self._log, Outages().settled]
-        chat = Chat(self.holder, self.upstreams, Learned(), self.meters, self._sinks)
+        self._books = Books([self.meters.settled, self._log, Outages().settled])
+        chat = Chat(self.holder, self.upstreams, Learned(), self.meters, self._books)
         self._listener = Listener(ours(App(self.holder, chat, life)), sock, self._tasks)
 
     async def start(self) -> None:
@@ -80,6 +81,7 @@ class Worker:
 
     async def state(self) -> State:
         """All counters, and what the operating system says of this process."""
+        self._books.close()
         return {**self.meters.state(), **process()}
 
     async def drain(self, announce: float, limit: float) -> None:
@@ -87,6 +89,7 @@ class Worker:
         self.life.drains()
         await asyncio.sleep(announce)
         await self._listener.stop(limit)
+        self._books.close()
         await self.upstreams.close()
         await self._tasks.close()
 
