@@ -236,6 +236,7 @@ def table(name: str) -> str:
 
 WORDS: Final = {
     schema.Duration: "duration",
+    schema.Timeout: "duration",
     schema.Size: "size",
     schema.SecretText: "secret",
     schema.Address: "HOST:PORT",
