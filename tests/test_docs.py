@@ -1,30 +1,31 @@
 """The documents are true: their configs load, their commands exist, and every name a user meets is explained.
 
-A fenced block is checked by its language. `yaml` is a config: whole if it begins with `version:`, else sections laid
-over `FIXTURE`. An HTML comment before the fence says that it is something smaller: `<!-- policy -->` the inside of a
-policy, `<!-- route -->`, `<!-- model -->`, `<!-- when -->`, `<!-- params -->`, `<!-- price -->`, `<!-- prompt -->` one of
-these, `<!-- broken: CODE -->` a config refused with that code, `<!-- other -->` no config at all. `python` compiles; after `<!-- run -->`
-it runs against a real proxy. `sh` lines that call pointsman use options that exist.
+A fenced block is checked by its language, and by an HTML comment on the line before the fence, if there is one.
+
+- `yaml` is a config: a whole one if it begins with `version:`, else sections laid over `FIXTURE`. `<!-- policy -->`,
+  `<!-- when -->`, `<!-- params -->` or `<!-- prompt -->` says that it is the inside of one of these,
+  `<!-- broken: CODE -->` that it is refused with that code.
+- `python` compiles. After `<!-- run -->` it runs, and may talk to a proxy at http://127.0.0.1:8080; after
+  `<!-- run: TEXT -->` it prints that.
+- `sh`, or no language: pointsman's and make's commands exist, with their options. So do those in code spans.
 
 The tables of docs/config.md are made from the schema: after a change of it, `POINTSMAN_GOLDEN=write pytest
 tests/test_docs.py`, then read the diff.
 """
 
-import io
 import json
+import math
 import os
 import re
 import shlex
-import tomllib
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from hashlib import blake2b
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
-import click
+import promql_parser
 import pytest
 import typer
 from pydantic import BaseModel
@@ -32,28 +33,32 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 import proxy
-from policies import split
 from policies.comparison import OPERATORS
+from policies.split import encode, score
 from policies.vocabulary import FACTS
+from proxy import server
 from proxy.cli.main import COMMANDS, app
-from proxy.config import schema
+from proxy.config import schema, values
 from proxy.config.document import parse
 from proxy.config.load import Loaded, load
 from proxy.config.problems import has_errors
+from proxy.meter import log
 from proxy.meter.families import FAMILIES, OUTCOMES
 from proxy.meter.usage import KINDS
-from proxy.runtime import Timeouts
+from proxy.runtime import Limits, Timeouts
+from proxy.standins.persona import INSTANT
 from proxy.standins.standin import StandIn
 from proxy.wire.error import TABLE
 from routes.failure import CLASSES, DEFAULT_FALLBACK
 from routes.params import DIALECTS
+from routes.route import MAX_ATTEMPTS
 from routes.syntax import FILTERS, TESTS
+from routes.template import MAX_OUTPUT
 from tests.harness import Proxy
 
 ROOT: Final = Path(__file__).parents[1]
 EXAMPLES: Final = ROOT / "policies/examples"
-PAGES: Final = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("deploy/*.md"))]
-DOCS: Final = [page for page in PAGES if page.name not in ("LICENSE.md",)]
+PAGES: Final = [page for folder in ("", "docs/", "deploy/") for page in sorted(ROOT.glob(f"{folder}*.md"))]
 CONFIG_MD: Final = ROOT / "docs/config.md"
 
 # What fragments may name.
@@ -93,7 +98,7 @@ class Block:
 
 def blocks(*languages: str) -> list[Block]:
     found = []
-    for page in DOCS:
+    for page in PAGES:
         text = page.read_text()
         for match in FENCE.finditer(text):
             line = text.count("\n", 0, match.start("fence")) + 1
@@ -103,16 +108,30 @@ def blocks(*languages: str) -> list[Block]:
 
 
 FENCE: Final = re.compile(
-    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^(?P<fence>```)(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?:^<!-- (?P<note>[^\n]*?) -->\n)?^(?P<fence>```)(?P<language>\w*)\n(?P<text>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
+SPAN: Final = re.compile(r"`([^`\n]+)`")
+
+
 def everything() -> str:
-    return "\n".join(page.read_text() for page in DOCS)
+    return "\n".join(page.read_text() for page in PAGES)
 
 
-def page(name: str) -> str:
-    return (ROOT / name).read_text()
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the tables under a heading, without their heads."""
+    text = re.split(rf"^#+ {heading}$", (ROOT / page).read_text(), flags=re.MULTILINE)[1]
+    lines = re.split(r"^#+ ", text, flags=re.MULTILINE)[0].split("\n")
+    tables = [[cell.strip() for cell in line[1:-1].split("|")] for line in lines if line.startswith("|")]
+    heads = {number for number, row in enumerate(tables) if set("".join(row)) == {"-"}}
+    return [row for number, row in enumerate(tables) if number not in heads and number + 1 not in heads]
+
+
+def named(cell: str) -> list[str]:
+    """The code spans of a cell."""
+    return SPAN.findall(cell)
 
 
 # --- configs
@@ -138,16 +157,10 @@ def wrapped(kind: str, given: Any) -> dict[str, Any]:
     match kind:
         case "policy":
             return {"policies": {"support": given}}
-        case "route":
-            return {"policies": {"support": {"routes": {"tuned": given}}}}
         case "when":
             return {"policies": {"support": {"rules": [{"when": given, "route": "strong"}]}}}
         case "params":
             return {"policies": {"support": {"routes": {"tuned": {"model": "tuned", "params": given}}}}}
-        case "model":
-            return {"models": {"strong": given}}
-        case "price":
-            return {"models": {"strong": {"at": "openai", "price": given}}}
         case "prompt":
             return {"prompts": {"support": {"1": {"messages": [{"system": "x"}]}, "3": given}}}
         case _:
@@ -169,7 +182,7 @@ def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, An
     return joined
 
 
-YAML: Final = [block for block in blocks("yaml") if block.note != "other"]
+YAML: Final = blocks("yaml")
 
 
 @pytest.mark.parametrize("block", YAML, ids=str)
@@ -199,7 +212,7 @@ def test_json_is_json(block: Block) -> None:
 # --- the reference of the config, made from the schema
 
 
-SECTIONS: Final = {
+SECTIONS: Final[Mapping[str, type[schema.Section]]] = {
     "Config": schema.Config,
     "Server": schema.Server,
     "Timeouts": schema.Timeouts,
@@ -218,7 +231,7 @@ SECTIONS: Final = {
     "Given": schema.Given,
     "Expect": schema.Expect,
 }
-SHOWN_ELSEWHERE: Final = {"Model": schema.Connection, "Rule": schema.Outcome}  # their keys are in that one's table
+SHOWN_ELSEWHERE: Final[Mapping[str, type[schema.Section]]] = {"Model": schema.Connection, "Rule": schema.Outcome}  # their keys are in that one's table
 TABLE_OF: Final = re.compile(r"<!-- keys: (\w+) -->\n(.*?)\n\n", re.DOTALL)
 
 
@@ -235,13 +248,13 @@ def table(name: str) -> str:
 
 
 WORDS: Final = {
-    schema.Duration: "duration",
-    schema.Timeout: "duration",
-    schema.Size: "size",
-    schema.SecretText: "secret",
-    schema.Address: "HOST:PORT",
-    schema.Flag: "true or false",
-    schema.Moment: "time",
+    values.Duration: "duration",
+    values.Timeout: "duration",
+    values.Size: "size",
+    values.SecretText: "secret",
+    values.Address: "HOST:PORT",
+    values.Flag: "true or false",
+    values.Moment: "time",
     schema.Failures: "text or list",
     schema.Fallbacks: "text, map or list",
     schema.Default: "text or map",
@@ -254,7 +267,7 @@ WORDS: Final = {
 
 def kind(field: FieldInfo) -> str:
     """What may stand there, in words."""
-    marks = [mark for mark in field.metadata if mark is not schema.WHOLE]
+    marks = [mark for mark in field.metadata if mark is not values.WHOLE]
     annotation = Annotated[field.annotation, *marks] if marks else field.annotation
     return " or ".join(dict.fromkeys(words(annotation)))
 
@@ -302,8 +315,219 @@ def test_the_config_reference_has_every_key() -> None:
     assert {found[1] for found in TABLE_OF.finditer(text)} == set(SECTIONS)
 
 
+def is_section(thing: type) -> bool:
+    return issubclass(thing, schema.Section)
+
+
 def test_the_reference_knows_every_section() -> None:
     known = {section.__name__ for section in SECTIONS.values()} | {"Section", "Connection", "Rates"}
-    classes = {thing.__name__ for thing in vars(schema).values() if isinstance(thing, type) and issubclass(thing, schema.Section)}
-    assert classes == known
+    assert {name for name, thing in vars(schema).items() if isinstance(thing, type) and is_section(thing)} == known
     assert set(schema.json_schema()["properties"]) == set(schema.Config.model_fields)
+
+
+# --- programs
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Proxy]:
+    """The demo's config in front of two stand-ins."""
+    prompts = {str(file.relative_to(EXAMPLES)): file.read_text() for file in EXAMPLES.glob("prompts/support/*")}
+    with StandIn("strong", latency=INSTANT) as strong, StandIn("tuned", latency=INSTANT) as tuned:
+        env = {"STRONG_URL": strong.base_url, "TUNED_URL": tuned.base_url}
+        with Proxy((EXAMPLES / "demo.yaml").read_text(), prompts, env=env) as proxy:
+            yield proxy
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_compiles(block: Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("block", [each for each in blocks("python") if each.note.startswith("run")], ids=str)
+def test_python_runs(block: Block, running: Proxy) -> None:
+    """Against a real proxy, with the official client."""
+    text = block.text.replace("http://127.0.0.1:8080", running.url)
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    wanted = block.note.removeprefix("run").removeprefix(": ")
+    assert wanted in ("", done.stdout.strip())
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Every command line in the documents, as words, with its place."""
+    for block in blocks("sh", ""):
+        for line in block.text.replace("\\\n", " ").split("\n"):
+            for command in line.split(" && "):
+                yield str(block), shlex.split(command, comments=True)
+    for page in PAGES:
+        for span in SPAN.findall(FENCE.sub("", page.read_text())):
+            if span.startswith(("pointsman ", ".venv/bin/pointsman ", "make ")):
+                yield f"{page.relative_to(ROOT)}: {span}", shlex.split(span)
+
+
+def test_commands_exist_with_their_options() -> None:
+    group = typer.main.get_command(app)
+    context = typer.Context(group)
+    makefile = (ROOT / "Makefile").read_text()
+    seen = set()
+    for where, words in commands():
+        if words[:1] == ["make"]:
+            assert re.search(rf"^{words[1]}:", makefile, re.MULTILINE), where
+        if not words or Path(words[0]).name != "pointsman":
+            continue
+        command = group.get_command(context, words[1])  # type: ignore[attr-defined]
+        assert command is not None, f"{where}: no command {words[1]}"
+        seen.add(words[1])
+        options = {option for parameter in command.params for option in parameter.opts}
+        for word in words[2:]:
+            if word.startswith("-") and word != "-":
+                assert word.partition("=")[0] in options, f"{where}: {words[1]} has no {word}"
+    assert seen == set(COMMANDS), "commands that no document shows"
+
+
+@pytest.mark.parametrize("block", blocks("promql"), ids=str)
+def test_promql_parses(block: Block) -> None:
+    for query in block.text.split("\n\n"):
+        promql_parser.parse(re.sub(r"^#.*$", "", query, flags=re.MULTILINE))
+
+
+# --- names: what exists is explained, what is explained exists
+
+
+def test_metrics() -> None:
+    documented = [
+        (named(name)[0], kind, labels) for name, kind, labels, _ in rows("docs/metrics.md", "Series")[: len(FAMILIES)]
+    ]
+    assert documented == [(family.name, family.kind, ", ".join(family.labels)) for family in FAMILIES.values()]
+    mentioned = set(re.findall(r"(?<![\w:])pointsman_[a-z_]+[a-z]", everything()))
+    assert {re.sub("_(bucket|sum|count)$", "", name) for name in mentioned} <= set(FAMILIES)
+
+
+def test_label_values() -> None:
+    values = {named(cells[0])[0]: cells[1] for cells in rows("docs/metrics.md", "Series") if len(cells) == 2}
+    assert set(named(values["outcome"])) == set(OUTCOMES)
+    assert named(values["kind"]) == list(KINDS)
+
+
+def test_headers() -> None:
+    sent = set()
+    for file in (ROOT / "proxy").rglob("*.py"):
+        sent |= set(re.findall(r"x-pointsman(?:-[a-z]+)+", file.read_text()))
+    documented = {named(cells[0])[0] for cells in rows("docs/http.md", "Headers of answers")}
+    assert {name for name in documented if name.startswith("x-pointsman")} == sent
+    assert set(re.findall(r"x-pointsman(?:-[a-z]+)+", everything())) == sent
+
+
+KIND_WORDS: Final = {
+    "text": "text", "texts": "list of text", "number": "number", "flag": "flag", "time": "time window"
+}  # fmt: skip
+
+
+def test_facts() -> None:
+    documented = {name: kind for names, kind, _ in rows("docs/policies.md", "Facts") for name in named(names)}
+    families = {"header.NAME": "text", "metadata.KEY": "text"}
+    assert documented == families | {fact.name: KIND_WORDS[fact.kind] for fact in FACTS.values()}
+
+
+def test_operators() -> None:
+    documented = {name for cells in rows("docs/policies.md", "Conditions") for name in named(cells[0])}
+    assert documented == {operator for operators in OPERATORS.values() for operator in operators}
+
+
+def test_failure_classes() -> None:
+    classes = [cells for cells in rows("docs/http.md", "Errors") if len(cells) == 5]
+    assert [named(cells[0])[0] for cells in classes] == list(CLASSES)
+    for name, _, status, kind, code in classes:
+        if found := TABLE.get(named(name)[0]):
+            assert (int(status[:3]), named(kind)[0], named(code)[0]) == found
+    default = re.search(r"Without it these count: (.*?)\.", (ROOT / "docs/policies.md").read_text(), re.DOTALL)
+    assert default is not None
+    assert set(named(default[1])) == DEFAULT_FALLBACK
+
+
+def test_error_codes() -> None:
+    codes: set[str] = {code for _, _, code in TABLE.values()}
+    for file in [*(ROOT / "proxy").glob("*.py"), *(ROOT / "proxy/wire").glob("*.py")]:
+        codes |= set(re.findall(r"(?:\bcode|^ +error) ?= ?\"(\w+)\"", file.read_text(), re.MULTILINE))
+    cells = rows("docs/http.md", "Errors")
+    documented = {code for row in cells for code in named(row[1] if len(row) == 3 else row[-1])}
+    assert documented == codes - {"check_failed"}  # no check can be configured yet
+
+
+def test_prompt_language() -> None:
+    language = {cells[0]: set(named(cells[1])) for cells in rows("docs/prompts.md", "Templates")}
+    assert language["filters"] == FILTERS
+    assert language["tests"] == TESTS
+
+
+def test_dialects() -> None:
+    assert {named(cells[0])[0] for cells in rows("docs/routes.md", "Dialects")} == set(DIALECTS)
+
+
+def test_limits() -> None:
+    found = {cells[0]: cells[1] for cells in rows("docs/operate.md", "Limits")}
+    head = (
+        f"{server.MAX_HEADER_BYTES // 1024} KiB, {server.MAX_HEADERS} headers, {server.HEADER_DEADLINE:g} s to arrive"
+    )
+    assert found["request head"] == head
+    assert found["request body"] == f"`server.max_body`, {Limits().max_body // 2**20} MiB"
+    assert found["idle connection of a caller"] == f"{server.KEEP_ALIVE:g} s"
+    assert found["attempts per request"] == str(MAX_ATTEMPTS)
+    assert found["rendered prompt"] == f"{MAX_OUTPUT:,} characters"
+    assert f"{log.CAPACITY:,} waiting lines" in " ".join((ROOT / "docs/operate.md").read_text().split())
+
+
+def test_split_vectors() -> None:
+    """Anybody can repeat the draw from the page."""
+    for salt, key, tuned, strong, arm in rows("docs/policies.md", "The algorithm"):
+        scores = {}
+        for name, weight, u in (("tuned", 0.25, tuned), ("strong", 0.75, strong)):
+            data = b"".join(map(encode, (named(salt)[0], name, named(key)[0])))
+            scores[name] = score(weight, data)
+            assert math.isclose(scores[name], weight / -math.log(float(u)), rel_tol=1e-9)
+        assert named(arm) == [max(scores, key=lambda name: scores[name])]
+
+
+# --- links
+
+
+def slugs(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+MADE: Final = ("docs/dashboard.png", "tests/bench/RESULTS.md")  # by programs; a checkout may be without them
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", page.read_text())):
+            if target.startswith(("https://", "http://")):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            assert file.exists() or str(file.relative_to(ROOT)) in MADE, f"{page.name}: {target}"
+            if anchor:
+                assert anchor in slugs(file), f"{page.name}: {target}"
+
+
+def test_files_that_are_named_exist() -> None:
+    for page in PAGES:
+        for span in SPAN.findall(FENCE.sub("", page.read_text())):
+            if re.fullmatch(r"(policies|routes|proxy|tests|deploy|docs)/[\w./-]+", span):
+                assert (ROOT / span).exists() or span in MADE, f"{page.name}: {span}"
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for page in ROOT.glob("docs/*.md"):
+        assert f"(docs/{page.name})" in readme
+
+
+def test_the_changelog_is_of_this_version() -> None:
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] in ("Unreleased", proxy.__version__)
+    assert f'version = "{proxy.__version__}"' in (ROOT / "pyproject.toml").read_text()
