@@ -85,6 +85,10 @@ class Account:
     caller_prompt = "none"
     caller_characters = 0  # of the caller's own messages and tools
     variables: Mapping[str, Any] = {}
+    outcome = "rejected"
+    status = 0
+    error: str | None = None
+    duration = 0.0
     waited = 0.0  # seconds spent waiting for upstreams and for the client
     first_content: float | None = None
     baseline: Baseline = NO_BASELINE
@@ -154,11 +158,16 @@ class Account:
             ttl=model.cache_ttl,
         )
 
-    def settle(self, outcome: str, status: int, error: str | None) -> Settled:
+    def finish(self, outcome: str, status: int, error: str | None) -> None:
+        """The request is over: `status` is what the client got (499: it left first), `error` the code it was told."""
+        self.duration = time.perf_counter() - self.t0
+        self.outcome, self.status, self.error = outcome, status, error
+
+    def settle(self) -> Settled:
+        """Make the record of a finished request."""
         decision, service = self.decision, self.service
         last = self.attempts[-1] if self.attempts else None
         baseline = self.baseline
-        duration = time.perf_counter() - self.t0
         return Settled(  # positional: keywords would cost 3 µs a request
             self.id,
             self.client_id,
@@ -178,15 +187,15 @@ class Account:
             last.model if last is not None else "none",
             last.prompt if last is not None else "none",
             tuple(self.attempts),
-            outcome,
-            status,
-            error,
+            self.outcome,
+            self.status,
+            self.error,
             self.stream,
             self.caller_prompt,
             self.started,
-            duration,
+            self.duration,
             self.first_content,
-            max(0.0, duration - self.waited),
+            max(0.0, self.duration - self.waited),
             self.spent,
             service.policy.baseline if service is not None else None,
             baseline.cost,

@@ -1,7 +1,7 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from policies.caller_prompt import Recognition, recognise
@@ -10,6 +10,7 @@ from policies.engine import decide
 from policies.facts import Facts
 from proxy import variables
 from proxy.account import Account
+from proxy.books import Books, Lease
 from proxy.driver import drive
 from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
@@ -18,7 +19,7 @@ from proxy.meter.baseline import Learned
 from proxy.models import serving
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
-from proxy.settled import Settled, Sink
+from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
 from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
@@ -37,12 +38,6 @@ class Meters(Protocol):
 
     def begin(self, policy: str) -> None: ...
     def end(self, policy: str) -> None: ...
-
-
-class Lease(Protocol):
-    """What was set aside for one request; settling returns the rest. Never waits."""
-
-    def settle(self, settled: Settled) -> None: ...
 
 
 class Ledger(Protocol):
@@ -70,7 +65,7 @@ class Chat:
         upstreams: Upstreams,
         learned: Learned,
         meters: Meters,
-        sinks: Sequence[Sink],
+        books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
     ) -> None:
@@ -78,7 +73,7 @@ class Chat:
         self.upstreams = upstreams
         self.learned = learned
         self.meters = meters
-        self.sinks = sinks
+        self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
         self._heads = Heads(holder.snapshot.hash)
@@ -88,10 +83,12 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
-            self.meters.begin(service.policy.name)
+            begun = service.policy.name
+            self.meters.begin(begun)
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
@@ -107,14 +104,17 @@ class Chat:
         except RenderError as unrenderable:
             error = "invalid_variables"
             refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
-            reply_error(exchange, account.id, refusal)
+            reply_error(exchange, account.id, refusal, self._named(account))
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal)
+            reply_error(exchange, account.id, refusal, self._named(account))
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account)
         finally:
-            self._settle(account, lease, outcome, exchange, error)
+            if begun is not None:
+                self.meters.end(begun)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
+            self.books.enter(account, lease)
 
     # --- read
 
@@ -122,7 +122,7 @@ class Chat:
         headers = exchange.headers
         account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         check_content_type(headers.get(b"content-type"))
-        body = wire.parse(exchange.body if exchange.received else await exchange.read())
+        body = wire.parse(await exchange.read())
         extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
         account.is_text = wire.check_chat(body)
         account.asked = body["model"]
@@ -174,7 +174,7 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(relaying.stream, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error, relaying.named())
+            reply_error(exchange, account.id, error, self._named(account))
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
     def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
@@ -185,22 +185,16 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(None, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error)
+            reply_error(exchange, account.id, error, self._named(account))
         return "cancelled", error.code
 
-    # --- settle
-
-    def _settle(
-        self, account: Account, lease: Lease | None, outcome: str, exchange: Exchange, error: str | None
-    ) -> None:
-        status = 499 if exchange.disconnected else exchange.status
-        settled = account.settle(outcome, status, error)
-        if account.service is not None:
-            self.meters.end(account.service.policy.name)
-        if lease is not None:
-            lease.settle(settled)
-        for sink in self.sinks:
-            sink(settled)
+    def _named(self, account: Account) -> bytes:
+        """The header lines of an error: what was decided, if anything was, and what the attempts cost."""
+        decision, service = account.decision, account.service
+        if decision is None or service is None:
+            return b""
+        served = account.attempts[-1].route if account.attempts else decision.route
+        return self.heads(account.snapshot).failed(account, decision, service.routes[served])
 
 
 def client_id(exchange: Exchange) -> str | None:

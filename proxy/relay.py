@@ -73,13 +73,15 @@ class Relaying:
         if model.forwards:
             model = model.asking(account.asked)
         endpoint = pick(model.endpoints)
+        asked = with_stream_usage(effect.body)
+        data = encoded(effect.body, endpoint)  # before the trial is opened: what cannot be sent is no attempt
         trial = self.last = account.open_trial(route, effect.role, model, endpoint)
         if account.stream and self._hold is None:
             limits = account.snapshot.server.limits
-            self._hold = Hold(limits.hold, limits.keep_alive_comment, lambda: self._comment(trial))
+            self._hold = Hold(limits.hold, limits.keep_alive_comment, self._comment)
         result = "cancelled"
         try:
-            await self._attempt(trial, effect.body)
+            await self._attempt(trial, data, asked)
             result = "ok"
         except Failed as failed:
             result = failed.failure
@@ -91,20 +93,15 @@ class Relaying:
             return Relayed()
         return Relayed(failure=result, committed=self.committed)
 
-    def named(self) -> bytes:
-        """The header lines that name the decision and the last route tried."""
-        return self.heads.named(self.decision, self.last.route) if self.last is not None else b""
-
     def close(self) -> None:
         if self._hold is not None:
             self._hold.end()
 
     # --- one attempt
 
-    async def _attempt(self, trial: Trial, body: dict[str, Any]) -> None:
-        asked = with_stream_usage(body)
+    async def _attempt(self, trial: Trial, body: bytes, asked: bool) -> None:
         deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream)
-        call = Call(CHAT, self._encode(body, trial.endpoint), self.forwarded, self.account.stream, deadlines.connect)
+        call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect)
         upstream = self.upstreams.get(trial.endpoint.target)
         waited = time.perf_counter()
         try:
@@ -130,15 +127,6 @@ class Relaying:
             raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
         finally:
             reply.close()
-
-    def _encode(self, body: dict[str, Any], endpoint: Endpoint) -> bytes:
-        body["model"] = endpoint.model
-        if endpoint.dialect:
-            apply_all(endpoint.dialect, body)
-        try:
-            return encode(body)
-        except Unencodable as error:
-            raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
 
     async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
@@ -241,9 +229,10 @@ class Relaying:
             attempts = len(self.account.attempts) + 1
             self.exchange.start(200, self.heads.stream(self.account.id, self.decision, trial.route, attempts))
 
-    def _comment(self, trial: Trial) -> None:
-        self._start(trial)
-        self.exchange.write(WAITING)
+    def _comment(self) -> None:
+        if self.last is not None:
+            self._start(self.last)
+            self.exchange.write(WAITING)
 
     def _complete(self, trial: Trial) -> None:
         """The attempt is booked: end the stream, or send the whole answer with what it cost."""
@@ -262,6 +251,17 @@ class Relaying:
         self.failed = failed
         if failed.retry_after is not None:
             self.retry_after = min(failed.retry_after, self.retry_after or failed.retry_after)
+
+
+def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
+    """The body in the endpoint's dialect, as bytes. Raises `BadRequest` for what JSON cannot say."""
+    body["model"] = endpoint.model
+    if endpoint.dialect:
+        apply_all(endpoint.dialect, body)
+    try:
+        return encode(body)
+    except Unencodable as error:
+        raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
 
 
 def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:

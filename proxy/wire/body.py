@@ -48,7 +48,6 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "logit_bias": OBJECT,
     "parallel_tool_calls": FLAG,
     "reasoning_effort": TEXT,
-    "pointsman": OBJECT,
 }
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -128,9 +127,11 @@ def check_parts(content: Any, param: str) -> bool:
 
 def extras(body: dict[str, Any]) -> dict[str, Any]:
     """Take the `pointsman` object out of the body: it never reaches a model. Raises `BadRequest`."""
-    found: dict[str, Any] | None = body.pop("pointsman", None)
+    found: Any = body.pop("pointsman", None)
     if found is None:
         return {}
+    if type(found) is not dict:
+        raise wrong_type("pointsman", OBJECT)
     unknown = found.keys() - {"variables", "session"}
     if unknown:
         name = min(unknown)
