@@ -472,6 +472,7 @@ def test_limits() -> None:
     )
     assert found["request head"] == head
     assert found["request body"] == f"`server.max_body`, {Limits().max_body // 2**20} MiB"
+    assert found["pause within a request body"] == f"{server.BODY_DEADLINE:g} s"
     assert found["idle connection of a caller"] == f"{server.KEEP_ALIVE:g} s"
     assert found["attempts per request"] == str(MAX_ATTEMPTS)
     assert found["rendered prompt"] == f"{MAX_OUTPUT:,} characters"
