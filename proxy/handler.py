@@ -1,14 +1,12 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-from policies.caller_prompt import Recognition, recognise
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
-from proxy import variables
 from proxy.account import Account
 from proxy.driver import drive
 from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
@@ -16,19 +14,17 @@ from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
 from proxy.models import serving
+from proxy.reading import parse, read
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.upstreams.registry import Upstreams
-from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
-
-UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
 class Meters(Protocol):
@@ -90,7 +86,6 @@ class Chat:
         outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
-            self.meters.begin(service.policy.name)
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
@@ -119,46 +114,26 @@ class Chat:
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
-        account.caller = snapshot.keys.caller(headers.get(b"authorization"))
+        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         content_type = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
         if content_type != b"application/json":
             raise UnsupportedMedia(
                 f"the request's content type is {content_type.decode('latin-1')[:100]!r}: send application/json"
             )
-        body = wire.parse(await exchange.read())
-        extras = wire.extras(body)
-        wire.check_chat(body)
+        body, extras = parse(await exchange.read())
         account.asked = body["model"]
         account.stream = body.get("stream") is True
-        service = account.service = serving(snapshot, account.caller, body["model"])
-        found = self._recognise(service, body)
-        given = variables.resolve(
-            service, found.variables, extras.get("variables") or {}, near=found.result == "near"
-        )
-        messages = found.messages if found.cut else body["messages"]
-        facts = Facts(
-            body=body,
-            headers=headers,
-            extras=extras,
-            tenant=account.caller.tenant,
-            key=account.caller.key,
-            now=account.started,
-            request_id=account.id,
-            messages=messages,
-            caller_prompt=found.result,
-        )
-        account.caller_prompt = found.result
+        service = account.service = serving(snapshot, caller, body["model"])
+        self.meters.begin(service.policy.name)
+        reading = read(service, caller, headers, body, extras, now=account.started, request_id=account.id)
+        ask, facts = reading.ask, reading.facts
+        account.caller_prompt = facts.caller_prompt
         account.rate = self.learned.arrived(service.policy.name, account.t0)
         account.is_text = not facts.images
-        account.variables = given
+        account.variables = ask.variables
         account.session = facts.session
         account.caller_characters = int(facts.prompt_tokens * 4)
-        return Ask(body, messages, given, untouched=found.result == "near"), facts, service
-
-    @staticmethod
-    def _recognise(service: Service, body: Mapping[str, Any]) -> Recognition:
-        known = service.policy.known_prompts
-        return UNKNOWN if known is None else recognise(known, body["messages"])
+        return ask, facts, service
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:

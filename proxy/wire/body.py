@@ -48,7 +48,6 @@ FIELDS: dict[str, tuple[type, ...]] = {
     "logit_bias": OBJECT,
     "parallel_tool_calls": FLAG,
     "reasoning_effort": TEXT,
-    "pointsman": OBJECT,
 }
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -83,13 +82,18 @@ def wrong_type(param: str, wanted: tuple[type, ...]) -> BadRequest:
     return BadRequest(f"'{param}' must be {' or '.join(names)}", param=param, code="invalid_type")
 
 
-def check_chat(body: dict[str, Any]) -> None:
-    """Check what a chat completion needs: a model, and messages that are objects with a known role."""
+def check_named(body: dict[str, Any]) -> None:
+    """Check what every request needs: known fields of their types, and a model."""
     check_fields(body)
     if not body.get("model"):
         raise BadRequest(
             "'model' is required: the name of a policy", param="model", code="missing_required_parameter"
         )
+
+
+def check_chat(body: dict[str, Any]) -> None:
+    """Check what a chat completion needs: a model, and messages that are objects with a known role."""
+    check_named(body)
     messages = body.get("messages")
     if messages is None:
         raise BadRequest("'messages' is required", param="messages", code="missing_required_parameter")
@@ -121,9 +125,11 @@ def check_parts(content: Any, param: str) -> None:
 
 def extras(body: dict[str, Any]) -> dict[str, Any]:
     """Take the `pointsman` object out of the body: it never reaches a model. Raises `BadRequest`."""
-    found: dict[str, Any] | None = body.pop("pointsman", None)
+    found: Any = body.pop("pointsman", None)
     if found is None:
         return {}
+    if type(found) is not dict:
+        raise wrong_type("pointsman", OBJECT)
     unknown = found.keys() - {"variables", "session"}
     if unknown:
         name = min(unknown)
