@@ -91,7 +91,7 @@ class Account:
         self.is_text = True  # without images, whose tokens have no characters
 
     def prompt_of(self, route: Route) -> Prompt | None:
-        """What the route adds to this request: nothing to a caller prompt nearly known, which goes through as it is."""
+        """What the route adds to this request; a caller prompt nearly known goes through as it is."""
         return None if self.caller_prompt == "near" else route.prompt
 
     def characters(self, route: Route) -> int:

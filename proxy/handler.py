@@ -9,12 +9,11 @@ from policies.engine import decide
 from policies.facts import Facts
 from proxy.account import Account
 from proxy.driver import drive
-from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
-from proxy.models import serving
-from proxy.reading import parse, read
+from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled, Sink
@@ -98,10 +97,10 @@ class Chat:
                 if exchange.disconnected and relaying.last is not None:
                     account.close_baseline(relaying.last, self.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
-        except RenderError as unrenderable:
-            error = "invalid_variables"
-            refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
-            reply_error(exchange, account.id, refusal)
+        except RenderError as failed:
+            refused = unrenderable(failed)
+            error = refused.code
+            reply_error(exchange, account.id, refused)
         except PointsmanError as refusal:
             error = refusal.code
             reply_error(exchange, account.id, refusal)

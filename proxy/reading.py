@@ -10,9 +10,12 @@ from typing import Any, Final
 from policies.caller_prompt import Recognition, recognise
 from policies.facts import Facts
 from proxy import variables
+from proxy.errors import BadRequest, NotFound
 from proxy.keys import Caller
-from proxy.runtime import Service
+from proxy.runtime import Service, Snapshot
 from proxy.wire import body as wire
+from routes.chat import Unencodable
+from routes.prompt import RenderError
 from routes.route import Ask
 
 UNKNOWN: Final = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
@@ -36,6 +39,24 @@ def parse(data: bytes, api: str = "chat") -> tuple[dict[str, Any], Mapping[str, 
     else:
         wire.check_named(body)
     return body, extras
+
+
+def may_use(caller: Caller, name: str) -> bool:
+    return caller.policies is None or name in caller.policies
+
+
+def serving(snapshot: Snapshot, caller: Caller, model: str) -> Service:
+    """The policy that serves the asked model. Raises `NotFound`, also for one that the key may not use."""
+    service = snapshot.services.get(model)
+    if service is None or model == "*":
+        service = snapshot.services.get("*")
+    if service is None or not may_use(caller, service.policy.name):
+        raise NotFound(
+            f"the model '{model[:200]}' does not exist or you do not have access to it",
+            param="model",
+            code="model_not_found",
+        )
+    return service
 
 
 def read(
@@ -73,3 +94,11 @@ def read(
         caller_prompt=found.result,
     )
     return Reading(Ask(body, messages or [], given, untouched=near), facts, found)
+
+
+def unrenderable(error: RenderError) -> BadRequest:
+    return BadRequest(f"the prompt cannot be rendered: {error}", code="invalid_variables")
+
+
+def unsendable(error: Unencodable) -> BadRequest:
+    return BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json")

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 from policies.decision import Decision
 from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
-from proxy.errors import BadRequest
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
+from proxy.reading import unsendable
 from proxy.runtime import Endpoint
 from proxy.upstreams.base import Call, Failed, Reply
 from proxy.upstreams.classify import classify, from_error_object
@@ -138,7 +138,7 @@ class Relaying:
         try:
             return encode(body)
         except Unencodable as error:
-            raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
+            raise unsendable(error) from None
 
     async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
