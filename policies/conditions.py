@@ -8,7 +8,7 @@ import re2
 
 from policies.comparison import OPERATORS, compare
 from policies.decision import ConditionTrace
-from policies.logic import AllOf, Node, all_of, any_of, comparisons, judge, negate, tester
+from policies.logic import AllOf, Node, all_of, any_of, comparisons, compose, judge, negate
 from policies.problems import Problem, Problems, kind_of, nearest
 from policies.proofs import always, contradiction
 from policies.time_window import compile_window
@@ -64,7 +64,7 @@ def compile_when(when: Any, named: Mapping[str, Any] | None = None) -> Condition
     tree = reading.node(when, ())
     if reading.problems:
         raise Problems(list(dict.fromkeys(reading.problems)))
-    return Condition(tree, tester(tree), frozenset(leaf.fact.name for leaf in comparisons(tree)))
+    return Condition(tree, compose(tree), frozenset(leaf.fact.name for leaf in comparisons(tree)))
 
 
 class _Reading:

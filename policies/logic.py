@@ -66,11 +66,11 @@ def conjuncts(node: Node) -> tuple[Node, ...]:
     return node.parts if isinstance(node, AllOf) else (node,)
 
 
-def tester(node: Node) -> "Callable[[Facts], bool]":
+def compose(node: Node) -> "Callable[[Facts], bool]":
     """One closure for a tree. Cheap questions come first: the order cannot change the verdict."""
     if isinstance(node, Comparison):
         return node.test
-    tests = tuple(tester(part) for part in sorted(node.parts, key=_costly))
+    tests = tuple(compose(part) for part in sorted(node.parts, key=_costly))
     return _all(tests) if isinstance(node, AllOf) else _any(tests)
 
 
@@ -79,7 +79,7 @@ def _costly(node: Node) -> bool:
 
 
 def judge(node: Node, facts: "Facts", seen: list[ConditionTrace]) -> bool:
-    """The verdict of `tester(node)`, with every comparison made and noted."""
+    """The verdict of `compose(node)`, with every comparison made and noted."""
     if isinstance(node, Comparison):
         seen.append(node.trace(facts))
         return seen[-1].ok

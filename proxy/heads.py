@@ -54,13 +54,12 @@ class Heads:
 
     def whole(self, account: "Account", decision: Decision, served: Route) -> bytes:
         """The head of a whole answer, with what all attempts cost and what the baseline would have."""
-        cost = sum(attempt.cost.total for attempt in account.attempts)
         lines = b"%bx-request-id: %b\r\nx-pointsman-attempts: %d\r\n%bx-pointsman-cost-usd: %b\r\n" % (
             JSON,
             account.id.encode(),
             len(account.attempts),
             self.named(decision, served),
-            to_usd(cost).encode(),
+            to_usd(account.spent).encode(),
         )
         baseline = account.baseline
         if baseline.cost is None:

@@ -5,13 +5,13 @@ pico-dollars.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from proxy.meter.cost import Cost
 from proxy.meter.usage import Usage
+from routes.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempt:
     """One call of one model. A connect failure or an HTTP error has no usage and costs nothing."""
 
@@ -34,7 +34,7 @@ class Attempt:
     price: str | None  # which price this is: `config`, `shipped:2026-11-01`..., None without one
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     id: str
     client_id: str | None  # the client's x-request-id

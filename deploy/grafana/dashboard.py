@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from panels import DASHED, QUANTILE_STYLES, SOURCE, Panel, bars, fixed, lines, override, stat, table, text
-from queries import HOUR, increase, part, quantile, rate, saved, series, share
+from panels import DASHED, DOTTED, QUANTILE_STYLES, SOURCE, Panel, bars, fixed, lines, override, stat, table, text
+from queries import BASELINE, COST, HOUR, increase, part, quantile, rate, saved, series, share
 
 OUTPUT = Path(__file__).parent / "dashboards" / "pointsman.json"
 COLUMNS = 24
 REQUESTS = "pointsman_requests_total"
 TOKENS = "pointsman_tokens_total"
-COST = "pointsman_cost_usd_total"
-BASELINE = "pointsman_baseline_cost_usd_total"
+NAIVE = "pointsman_baseline_uncached_cost_usd_total"
 DURATION = "pointsman_request_duration_seconds"
 FIRST_TOKEN = "pointsman_time_to_first_token_seconds"  # noqa: S105
 PER_TOKEN = "pointsman_time_per_output_token_seconds"  # noqa: S105
@@ -40,7 +39,7 @@ OUTCOMES = {
     "cancelled": "blue",
     "rejected": "purple",
 }
-FAILED = 'result!="ok"'
+FAILED = 'result!~"ok|cancelled"'  # a client that leaves is no failure of the upstream
 
 
 # The screen, row by row
@@ -61,7 +60,7 @@ def overview() -> list[list[Panel]]:
             stat("Duration p95", "19 of 20 requests were answered within this time.", quantile(0.95, DURATION), "s"),
             stat(
                 "First token p95",
-                "19 of 20 answers brought their first content within this time.",
+                "19 of 20 streams brought their first content within this time.",
                 quantile(0.95, FIRST_TOKEN),
                 "s",
             ),
@@ -95,19 +94,16 @@ NOTE = """\
 **Saved** compares with what the baseline route would have cost for *the same requests*: its full prompt, its output \
 length, and **its prompt cache at the hit share it would really have had**.
 
-The naive figure prices every prompt token at the full input price. It looks larger, and is wrong: with long prompts \
-and steady traffic most of them are cached.
+**Naive** (dotted) prices every prompt token at the full input price. It looks larger, and is wrong: with long \
+prompts and steady traffic most of them are cached.
 
 Failed attempts that were billed count as cost; a request that failed has no baseline."""
 
-BASELINE_LINE = override(
-    "/^baseline$/",
-    color=fixed("#e5e7eb"),
-    line_style=DASHED,
-    width=2,
-    fill=0,
-    stacking={"mode": "none", "group": "B"},
-)
+
+def line_above(pattern: str, colour: str, style: dict[str, Any]) -> dict[str, Any]:
+    """A line for comparison, drawn over a stack and not part of it."""
+    alone = {"mode": "none", "group": "B"}
+    return override(pattern, color=fixed(colour), line_style=style, width=2, fill=0, stacking=alone)
 
 
 def money() -> list[list[Panel]]:
@@ -117,12 +113,20 @@ def money() -> list[list[Panel]]:
             lines(
                 "Cost per hour by route, against the baseline",
                 "US$ per hour, stacked by the route that ran up the cost. The dashed line is what the baselines "
-                "would have cost for the same requests; the gap below it is the saving.",
-                [(f"{rate(COST, 'policy, route')} * {HOUR}", ROUTE), (f"{rate(BASELINE)} * {HOUR}", "baseline")],
+                "would have cost for the same requests; the gap below it is the saving. The dotted line leaves the "
+                "prompt cache out.",
+                [
+                    (f"{rate(COST, 'policy, route')} * {HOUR}", ROUTE),
+                    (f"{rate(BASELINE)} * {HOUR}", "baseline"),
+                    (f"{rate(NAIVE)} * {HOUR}", "naive baseline"),
+                ],
                 "currencyUSD",
                 size=(12, 9),
                 stack="normal",
-                overrides=[BASELINE_LINE],
+                overrides=[
+                    line_above("/^baseline$/", "#e5e7eb", DASHED),
+                    line_above("/^naive baseline$/", "#9aa1ad", DOTTED),
+                ],
             ),
             lines(
                 "Saved per hour by policy",
@@ -134,12 +138,16 @@ def money() -> list[list[Panel]]:
             ),
             lines(
                 "Saved share by policy",
-                "Share of what the baseline would have cost, by policy.",
-                [(share(f"({saved('policy')})", rate(BASELINE, "policy")), "{{policy}}")],
+                "Share of what the baseline would have cost, by policy. Dotted: the naive figure, no cache.",
+                [
+                    (share(f"({saved('policy')})", rate(BASELINE, "policy")), "{{policy}}"),
+                    (share(f"({saved('policy', against=NAIVE)})", rate(NAIVE, "policy")), "{{policy}}, naive"),
+                ],
                 "percentunit",
                 size=(6, 9),
                 top=1,
                 bottom=None,
+                overrides=[override("/, naive$/", line_style=DOTTED)],
             ),
         ],
         [
@@ -190,8 +198,8 @@ def latency() -> list[list[Panel]]:
     """A matrix: a measure a line, a quantile a column; the last line is the p95 of each by rule."""
     measures = {
         "Duration": (DURATION, "from the request's arrival to the end of its answer"),
-        "First token": (FIRST_TOKEN, "from the request's arrival to its first content"),
-        "Per output token": (PER_TOKEN, "from the first content to the end, per output token"),
+        "First token": (FIRST_TOKEN, "from a streamed request's arrival to its first content"),
+        "Per output token": (PER_TOKEN, "from a stream's first content to its end, per output token"),
     }
 
     def cell(name: str, q: float, by: str, legend: str) -> Panel:
@@ -375,6 +383,7 @@ def config() -> list[list[Panel]]:
                 "Requests per second to models without a price: they cost something, and we cannot say how much.",
                 [(rate(UNPRICED, "model"), "{{model}}")],
                 "reqps",
+                empty="None",
                 size=(5, 7),
             ),
         ]
@@ -427,7 +436,7 @@ def annotation() -> dict[str, Any]:
         "datasource": SOURCE,
         "enable": True,
         "iconColor": "purple",
-        "expr": "sum by (result) (changes(pointsman_config_reloads_total[$__rate_interval])) > 0",
+        "expr": "sum by (result) (changes(pointsman_config_reloads_total[1m])) > 0",
         "step": "60s",
         "titleFormat": "Config reload",
         "textFormat": "{{result}}",

@@ -67,7 +67,13 @@ def stat(
         (3, 4),
         targets=queries([(expr, title)]),
         fieldConfig={"defaults": defaults, "overrides": []},
-        options={"colorMode": "value", "graphMode": "area", "textMode": "value", "reduceOptions": NEWEST},
+        options={
+            "colorMode": "value",
+            "graphMode": "area",
+            "orientation": "auto",
+            "textMode": "value",
+            "reduceOptions": NEWEST,
+        },
     )
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+COST = "pointsman_cost_usd_total"
+BASELINE = "pointsman_baseline_cost_usd_total"
 HOUR = 3600  # seconds: costs are shown per hour
 
 # Which of the dashboard's variables each metric can be filtered by.
@@ -10,6 +12,7 @@ FILTERS = {
     "pointsman_tokens_total": ("tenant", "policy", "route", "model"),
     "pointsman_cost_usd_total": ("tenant", "policy", "route", "model"),
     "pointsman_baseline_cost_usd_total": ("tenant", "policy", "route"),
+    "pointsman_baseline_uncached_cost_usd_total": ("tenant", "policy", "route"),
     "pointsman_request_duration_seconds": ("policy", "route", "model"),
     "pointsman_time_to_first_token_seconds": ("policy", "route", "model"),
     "pointsman_time_per_output_token_seconds": ("policy", "route", "model"),
@@ -64,11 +67,11 @@ def part(metric: str, by: str, *matchers: str) -> str:
     return share(rate(metric, by, *matchers), rate(metric, by))
 
 
-def saved(by: str = "", function: str = "rate", window: str = "$__rate_interval") -> str:
+def saved(by: str = "", function: str = "rate", window: str = "$__rate_interval", against: str = BASELINE) -> str:
     """US$ saved per policy: those without a baseline drop out, for only matching sides subtract.
 
     Cost has a model label, the baseline none: filtering one side only would invent a saving.
     """
-    baseline = total(function, "pointsman_baseline_cost_usd_total", "policy", window=window)
-    cost = total(function, "pointsman_cost_usd_total", "policy", window=window, without=("model",))
+    baseline = total(function, against, "policy", window=window)
+    cost = total(function, COST, "policy", window=window, without=("model",))
     return f"{baseline} - {cost}" if by == "policy" else f"sum({baseline} - {cost})"

@@ -195,7 +195,7 @@ async def _prompt_received(strong: str) -> "list[Message] | None":
     question = first().messages[-1]["content"]
     async with httpx.AsyncClient(trust_env=False) as http:
         try:
-            journal = (await http.get(strong.removesuffix("/v1") + "/journal")).json()
+            journal = (await http.get(strong.removesuffix("/v1") + "/journal?last=50")).json()
         except httpx.HTTPError:
             return None
     for entry in journal:
@@ -292,7 +292,7 @@ def _report(results: "Console", talk: "Console", found: "Figures | None", tally:
         talk.print(f"{tally.sent} sent, {tally.failed} failed, {tally.skipped} skipped", highlight=False)
         return
     results.print(table(found, f"{tally.sent} requests, {tally.failed} failed"))
-    results.print(summary(found), highlight=False, markup=False)
+    results.print(summary(found), highlight=False, markup=False, soft_wrap=True)
 
 
 def banner(base_url: str, metrics_url: str) -> str:

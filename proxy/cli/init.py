@@ -13,7 +13,8 @@ def init(
 ) -> None:
     """Write a config to start from, with tests.
 
-    Makes pointsman.yaml, which explains itself, a prompt, and policy tests. Never overwrites: exits with 1, and writes nothing, when one of the files is there already.
+    Makes pointsman.yaml, which explains itself, a prompt, and policy tests. Never overwrites: exits with 1, and
+    writes nothing, when one of the files is there already.
     """
     texts = starter()
     there = [folder / name for name in texts if (folder / name).exists()]

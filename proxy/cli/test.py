@@ -26,8 +26,11 @@ def run_tests(
 ) -> None:
     """Run the policy tests.
 
-    Those of the config, of the *.test.yaml files beside it, and of PATHs. Each test's request is decided as when serving; nothing is sent, and no secrets are needed. A test that gives no
-    time gets noon (UTC) of a Wednesday; one that gives neither chance nor request_id has no `chance`.
+    Those of the config, of the *.test.yaml files beside it, and of PATHs. Each test's request is decided as when
+    serving; nothing is sent, and no secrets are needed. A test that gives no time gets noon (UTC) of a Wednesday;
+    one that gives neither chance nor request_id has no `chance`.
+
+    Rules that no test reaches are warned of.
 
     Exits with 1 when a test fails, or when there is none.
     """

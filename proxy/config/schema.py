@@ -7,7 +7,20 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from proxy.config.values import Address, Duration, Flag, Moment, Name, SecretText, Size, Whole, is_unknown, wrong
+from proxy.config.values import (
+    WHOLE,
+    Address,
+    Duration,
+    Flag,
+    Moment,
+    Name,
+    PolicyName,
+    SecretText,
+    Size,
+    Timeout,
+    is_unknown,
+    wrong,
+)
 
 Dialect: TypeAlias = Literal["openai", "vllm", "none"]
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name
@@ -27,12 +40,12 @@ class Section(BaseModel):
 
 
 class Timeouts(Section):
-    connect: Duration | None = Field(default=None, description="Name look-up, TCP and TLS together.")
-    first_content: Duration | None = Field(
+    connect: Timeout | None = Field(default=None, description="Name look-up, TCP and TLS together.")
+    first_content: Timeout | None = Field(
         default=None, description="From sending to the first content of the answer."
     )
-    idle: Duration | None = Field(default=None, description="Between two pieces of the answer.")
-    total: Duration | None = Field(default=None, description="One attempt, from start to end.")
+    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer.")
+    total: Timeout | None = Field(default=None, description="One attempt, from start to end.")
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}
@@ -44,7 +57,7 @@ class Server(Section):
         default="127.0.0.1:8081", description="Where /metrics and /admin are; null for nowhere."
     )
     admin_key: SecretText | None = Field(default=None, description="The key of /admin/*; without one it is closed.")
-    workers: Annotated[Whole, Field(ge=1, le=512)] = Field(default=1, description="Processes that serve.")
+    workers: Annotated[int, Field(ge=1, le=512), WHOLE] = Field(default=1, description="Processes that serve.")
     max_body: Size = Field(default=10 * 2**20, description="The largest request body, e.g. 10MiB.")
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
@@ -81,7 +94,7 @@ class Connection(Section):
     http2: Flag = Field(default=False, description="Speak HTTP/2 (needs `client: httpx`).")
     proxy: str | None = Field(default=None, description="A forward proxy's URL (needs `client: httpx`).")
     tls: TLS = Field(default=TLS(), description="Trust and client certificates.")
-    max_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+    max_connections: Annotated[int, Field(ge=1, le=100_000), WHOLE] = Field(
         default=1000, description="At most, per worker."
     )
     keep_alive: Duration = Field(default=50.0, description="How long an idle connection is kept.")
@@ -320,7 +333,7 @@ class Config(Section):
     )
     routes: dict[Name, Route] = Field(default={}, description="Routes that all policies share.")
     policies: dict[
-        Name, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=str | Route | Policy)]
+        PolicyName, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=str | Route | Policy)]
     ] = Field(default={}, description="The model names that clients ask for; `*` takes any other.")
     tests: list[Test] = Field(default=[], description="Policy tests.")
 

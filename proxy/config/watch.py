@@ -43,9 +43,7 @@ def reload(holder: Holder, load: Callable[[], Loaded]) -> Reloaded:
     return Reloaded(loaded, swapped=True, changed=old.hash != loaded.snapshot.hash)
 
 
-def changes(
-    files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL
-) -> AsyncGenerator[None]:
+def changes(files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL) -> AsyncGenerator[None]:
     """Yield whenever the content of one of the files changes, once things are quiet. Ends only by being closed.
 
     What is there at this call is the measure, so call it right after loading. `files` is asked again after each

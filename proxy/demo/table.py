@@ -12,12 +12,19 @@ from proxy.demo.figures import Figures, RouteFigures
 if TYPE_CHECKING:
     from proxy.demo.traffic import Outcome
 
-COLUMNS = ("requests", "in", "cached", "out", "cost $", "baseline $", "saved $", "naive $", "p50", "p95", "TTFT p50")
+COLUMNS = ("requests", "in", "cached", "out", "cost $", "saved $", "naive $", "p50", "p95", "TTFT p50")
 
 
 def table(figures: Figures, title: str) -> Table:
     """One row a route, and their total."""
-    found = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    found = Table(
+        title=title,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        collapse_padding=True,
+        pad_edge=False,
+    )
     found.add_column("route", no_wrap=True)
     for name in COLUMNS:
         found.add_column(name, justify="right", no_wrap=True)
@@ -37,7 +44,6 @@ def _cells(row: RouteFigures) -> tuple[str, ...]:
         f"{row.cached:,}",
         f"{row.output:,}",
         f"{row.usd:.4f}",
-        f"{row.baseline_usd:.4f}",
         f"{row.saved:.4f}",
         "-" if row.naively_saved is None else f"{row.naively_saved:.4f}",
         _seconds(row.p50),

@@ -116,7 +116,7 @@ def _ask(chance: random.Random, kind: str, prompt: list[Message] | None) -> Ask:
         case "schema":
             options["response_format"] = SCHEMA
         case "plain" if chance.random() < 0.3:
-            options["max_tokens"] = 300  # the older name: the proxy fits it to each model
+            options["max_completion_tokens"] = 400
     return Ask(kind, messages, stream, headers, options)
 
 
@@ -132,6 +132,7 @@ def _thread(chance: random.Random, order: str) -> str:
 
 async def send(client: "AsyncOpenAI", model: str, ask: Ask, variables: Mapping[str, str] | None = None) -> Outcome:
     """Send one request and read its whole answer. Never raises for what the server does."""
+    import httpx
     import openai
 
     started = time.monotonic()
@@ -156,8 +157,8 @@ async def send(client: "AsyncOpenAI", model: str, ask: Ask, variables: Mapping[s
             problem = None if finished else "the stream ended early"
     except openai.APIStatusError as error:
         headers, status, problem = error.response.headers, error.status_code, error.message
-    except openai.APIError as error:
-        problem = error.message or type(error).__name__
+    except (openai.APIError, httpx.HTTPError) as error:  # the client lets httpx's through once it streams
+        problem = str(error) or type(error).__name__
     return Outcome(
         ask.kind,
         status,

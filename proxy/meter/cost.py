@@ -1,11 +1,11 @@
 """Usage times price, exactly: integer pico-dollars (10^-12 US$), by kind."""
 
-from dataclasses import dataclass
+from routes.value import value
 
 PICO = 10**12
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cost:
     """Pico-dollars by kind of token."""
 

@@ -24,6 +24,7 @@ def main() -> None:
         host=args.host,
         port=args.port,
         keep_alive=args.keep_alive,
+        room=args.room,
     )
     if args.every:
         every, _, fault = args.every.partition(":")
@@ -46,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--key", help="callers must send it")
     parser.add_argument("--instant", action="store_true", help="answer without waiting")
     parser.add_argument("--keep-alive", type=float, metavar="SECONDS", help="close idle connections after this")
+    parser.add_argument("--room", type=int, default=2_000, metavar="N", help="entries that the journal keeps")
     parser.add_argument("--every", metavar="N:FAULT", help="misbehave at each N-th request")
     parser.add_argument(
         "--until-stdin-closes", action="store_true", help="end with the process that started this one"

@@ -165,24 +165,24 @@ def extra_bytes(steps: Steps, asked: Behaviour) -> Steps:
 
 
 def bytewise(steps: Steps, asked: Behaviour) -> Steps:
-    return _trickled(steps, 1, 1e-6)
+    return _trickled(steps, 1, lambda size: 1e-6)
 
 
 def slow(steps: Steps, asked: Behaviour) -> Steps:
     rate = asked.number("rate", 200)
-    piece = max(1, round(rate / 20))
-    return _trickled(steps, piece, piece / rate)
+    return _trickled(steps, max(1, round(rate / 20)), lambda size: size / rate)
 
 
-def _trickled(steps: Steps, piece: int, wait: float) -> Steps:
-    """Write so many bytes at a time, each in a segment of its own."""
+def _trickled(steps: Steps, most: int, wait: Callable[[int], float]) -> Steps:
+    """Write at most so many bytes at a time, each piece in a segment of its own, and wait after it."""
     for step in steps:
         if not isinstance(step, Send | Raw):
             yield step
             continue
-        for at in range(0, len(step.data), piece):
-            yield Raw(step.data[at : at + piece], step.status if isinstance(step, Raw) else None)
-            yield Think(wait)
+        for at in range(0, len(step.data), most):
+            piece = step.data[at : at + most]
+            yield Raw(piece, step.status if isinstance(step, Raw) else None)
+            yield Think(wait(len(piece)))
         if isinstance(step, Send):
             yield Send(b"", step.tokens, step.content)
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 import orjson
 import uvloop
 
-from proxy.standins import dialect, faults, plan
+from proxy.standins import anthropic, dialect, faults, plan
 from proxy.standins.answer import compose, draw
 from proxy.standins.behaviour import BEHAVE, Behaviour, asked_in
 from proxy.standins.cache import PromptCache
@@ -35,7 +35,7 @@ class StandIn:
 
     persona: `strong`, `tuned`, or one of your own. seed: of answers and waits. latency: none by default; a
     persona's `latency` looks real. key: callers must send it, as a bearer token or `api-key`. models: the names
-    served; by default any.
+    served; by default any. room: entries that the journal keeps.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class StandIn:
         host: str = "127.0.0.1",
         port: int = 0,
         keep_alive: float | None = None,
+        room: int = 20_000,
     ) -> None:
         self.persona = PERSONAS[persona] if isinstance(persona, str) else persona
         self.seed = seed
@@ -58,7 +59,7 @@ class StandIn:
         self.host = host
         self.port = port
         self.keep_alive = keep_alive  # seconds an idle connection lives; None: as long as the peer likes
-        self.journal = Journal()
+        self.journal = Journal(room)
         self.cache = PromptCache()
         self.script: deque[Behaviour | None] = deque()  # for the next chat requests, one each
         self.every: tuple[int, Behaviour] | None = None  # misbehave at each n-th request
@@ -182,7 +183,7 @@ class StandIn:
         try:
             steps, asked, streamed = self._route(entry, headers)
         except Refused as refused:
-            steps = plan.plain(refused.status, dialect.error(refused.error), headers)
+            steps = plan.plain(refused.status, _error(entry, refused), headers)
         return plan.faulty(steps, asked, streamed, close or asked.fault == "close")
 
     def after(self, entry: Entry) -> tuple[float | None, bool]:
@@ -207,7 +208,7 @@ class StandIn:
 
     def _route(self, entry: Entry, headers: Headers) -> tuple[Steps, Behaviour, bool]:
         path, _, query = entry.path.partition("?")
-        if path.endswith("/chat/completions"):
+        if path.endswith(("/chat/completions", "/messages")):
             _allow(entry, "POST")
             return self._chat(entry, headers)
         if path.endswith("/models"):
@@ -226,10 +227,9 @@ class StandIn:
             case "GET", "/healthz":
                 return plan.plain(200, b'{"status": "ok"}')
             case "GET", "/journal":
-                after = int(parse_qs(query).get("after", ["0"])[0])
-                return plan.plain(
-                    200, orjson.dumps([each.describe() for each in self.journal if each.number > after])
-                )
+                wanted = {name: int(values[0]) for name, values in parse_qs(query).items()}
+                found = [each.describe() for each in self.journal if each.number > wanted.get("after", 0)]
+                return plan.plain(200, orjson.dumps(found[-wanted.get("last", len(found)) :]))
             case "DELETE", "/journal":
                 self.journal.clear()
                 return plan.plain(200, b"{}")
@@ -254,7 +254,7 @@ class StandIn:
         if asked.fault == "refuse":
             self.refuse(asked.number("seconds", 1))
             return iter(()), Behaviour("reset"), streamed
-        request = read(body, self.persona)
+        request = (anthropic.read if _is_anthropic(entry) else read)(body, self.persona)
         if self.models is not None and request.model not in self.models:
             raise Refused(f"The model `{request.model}` does not exist or you do not have access to it.",
                           status=404, code="model_not_found")  # fmt: skip
@@ -283,6 +283,9 @@ class StandIn:
             fingerprint=f"fp_{persona.name}{self.seed:04x}",
             tier="default" if persona.details else None,
         )
+        if _is_anthropic(entry):
+            answering = anthropic.stream if request.stream else anthropic.json_answer
+            return answering(envelope, answer, pace, asked, headers)
         if request.stream:
             return plan.stream(envelope, answer, usage, request.include_usage, pace, asked, headers)
         return plan.json_answer(envelope, answer, usage, pace, asked, headers)
@@ -300,7 +303,11 @@ class StandIn:
     def _authorise(self, entry: Entry) -> None:
         if self.key is None:
             return
-        given = entry.header("api-key") or entry.header("authorization").removeprefix("Bearer ").strip()
+        given = (
+            entry.header("api-key")
+            or entry.header("x-api-key")
+            or entry.header("authorization").removeprefix("Bearer ").strip()
+        )
         if not given:
             raise Refused("You didn't provide an API key. You need to provide it in an Authorization header.",
                           status=401)  # fmt: skip
@@ -318,6 +325,16 @@ def _requested(entry: Entry, body: dict[str, Any]) -> Iterator[Behaviour | None]
     if isinstance(messages, list) and messages and isinstance(messages[-1], dict):
         content = messages[-1].get("content")
         yield asked_in(content) if isinstance(content, str) else None
+
+
+def _is_anthropic(entry: Entry) -> bool:
+    return entry.path.partition("?")[0].endswith("/messages")
+
+
+def _error(entry: Entry, refused: Refused) -> bytes:
+    if _is_anthropic(entry):
+        return anthropic.error(refused.status, str(refused))
+    return dialect.error(refused.error)
 
 
 def _allow(entry: Entry, method: str) -> None:

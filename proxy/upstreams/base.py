@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from routes import failure
+from routes.value import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Target:
         return f"Target({self.name!r}, {self.base_url!r})"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Call:
     """One HTTP request to a target. Deadlines are `loop.time()` values, seconds."""
 

@@ -12,6 +12,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx
 import orjson
 
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
@@ -38,6 +39,7 @@ PARAMETERS: Final = frozenset(
 JSON_HEAD: Final = {b"content-type": b"application/json"}
 EVENTS_HEAD: Final = {b"content-type": b"text/event-stream"}
 DONE: Final = b"data: [DONE]\n\n"
+MAX_BUFFERED: Final = 1000  # events that may wait unread in LiteLLM when a reply is closed
 
 _vendor_prefix = re.compile(r"^litellm\.\w+:\s*(?:\w+Exception\s*-\s*)?")
 
@@ -95,7 +97,7 @@ class LiteLLMUpstream:
             self._slots.release()
             raise
         if body.get("stream"):
-            return self._reply(200, EVENTS_HEAD, _events(answer), answer.aclose, holds_slot=True)
+            return self._reply(200, EVENTS_HEAD, _events(answer), lambda: _hang_up(answer), holds_slot=True)
         return self._reply(200, JSON_HEAD, _once(_encoded(answer)), _nothing, holds_slot=True)
 
     async def close(self) -> None:
@@ -143,7 +145,7 @@ class LiteLLMUpstream:
         """Turn one of LiteLLM's exceptions into the answer that OpenAI's API would have given; raise for others."""
         if isinstance(error, self._litellm.Timeout):
             raise Failed(failure.TIMEOUT, f"{self._name!r} did not answer in time", phase="first_content") from error
-        if isinstance(error, self._litellm.APIConnectionError):
+        if isinstance(error, self._litellm.APIConnectionError) or _lost_connection(error):
             raise connect_failed(f"{self._name!r} could not be reached through LiteLLM") from error
         status = getattr(error, "status_code", None)
         if not isinstance(status, int) or not type(error).__module__.startswith(("litellm", "openai")):
@@ -157,7 +159,7 @@ class LiteLLMUpstream:
             code = "context_length_exceeded"
         elif isinstance(error, litellm.ContentPolicyViolationError):
             code = "content_filter"
-        message = str(getattr(error, "message", error))
+        message = str(getattr(error, "message", error)).partition("\nTraceback")[0]
         while (bare := _vendor_prefix.sub("", message)) != message:
             message = bare
         return {
@@ -169,6 +171,8 @@ class LiteLLMUpstream:
 
     def _translate(self, error: Exception) -> Failed | None:
         """What broke a stream that had begun."""
+        if _lost_connection(error):
+            return Failed(failure.BAD_ANSWER, f"{self._name!r} broke off its answer")
         try:
             status, headers, body = self._as_http(error)
         except Failed as failed:
@@ -202,6 +206,41 @@ async def _events(answer: Any) -> AsyncIterator[bytes]:
     async for chunk in answer:
         yield b"data: %b\n\n" % _encoded(chunk)
     yield DONE
+
+
+def _lost_connection(error: BaseException) -> bool:
+    """LiteLLM calls a refused or broken connection an internal server error; what it wraps tells them apart."""
+    seen: list[BaseException] = []
+    left: list[object] = [error]
+    while left:
+        found = left.pop()
+        if isinstance(found, httpx.NetworkError | httpx.ProtocolError):
+            return True
+        if isinstance(found, BaseException) and found not in seen:
+            seen.append(found)
+            left += [found.__cause__, found.__context__, getattr(found, "original_exception", None)]
+    return False
+
+
+async def _hang_up(answer: Any) -> None:
+    """Close the vendor's connection. LiteLLM's own `aclose` misses it for some vendors, Anthropic among them; a read
+    that is cancelled while it waits for the network closes it, so read what is buffered until one waits."""
+    for _ in range(MAX_BUFFERED):
+        reading = asyncio.get_running_loop().create_task(_skip(answer))
+        await asyncio.sleep(0)
+        if not reading.done():
+            reading.cancel()
+            await asyncio.wait((reading,))
+        if reading.cancelled() or reading.exception() is not None or reading.result():
+            break
+    await answer.aclose()
+
+
+async def _skip(answer: Any) -> bool:
+    """Read one event; True at the end."""
+    async for _ in answer:
+        return False
+    return True
 
 
 def _inner_message(text: str) -> str:

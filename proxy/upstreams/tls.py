@@ -19,7 +19,7 @@ def reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"TLS certificate refused: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {(error.reason or 'handshake broken off').lower().replace('_', ' ')}"
+        return f"TLS failed: {(getattr(error, 'reason', None) or 'handshake broken off').lower().replace('_', ' ')}"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ConnectionError):

@@ -1,13 +1,13 @@
 """What must be known of an answer: its usage, model, text size and whether it is an answer at all. No I/O."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from proxy.upstreams.base import Failed
 from routes import failure
+from routes.value import value
 
 # The delta and message fields that hold generated text, by any vendor's name.
 TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
@@ -21,7 +21,7 @@ class ErrorObject(Exception):
         self.error = error
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     usage: Mapping[str, Any] | None
     model: str | None

@@ -34,7 +34,9 @@ def facts() -> Facts:
 
 def policy(whens: list[object], *, default: Decision | Split = STRONG, indexed: bool = False) -> Policy:
     rules = tuple(
-        Rule(f"rule-{number}", compile_when(when), Decision("support", f"rule-{number}", "tuned"), "bench.yaml", number)
+        Rule(
+            f"rule-{number}", compile_when(when), Decision("support", f"rule-{number}", "tuned"), "bench.yaml", number
+        )
         for number, when in enumerate(whens)
     )
     last = Rule("default", None, default, "bench.yaml", 0)
@@ -71,12 +73,13 @@ def split() -> Split:
 
 
 def main() -> None:
-    few, many = policy(ten()), thousand()
+    few, few_scanned, many = policy(ten(), indexed=True), policy(ten()), thousand()
     indexed, scanned = policy(many, indexed=True), policy(many)
     drawn = policy([], default=split())
     rows = {
         "facts alone": facts,
-        "10 rules, none matches": lambda: decide(few, facts()),
+        "10 rules, indexed, none matches": lambda: decide(few, facts()),
+        "10 rules, scanned, none matches": lambda: decide(few_scanned, facts()),
         "1000 rules, indexed, none matches": lambda: decide(indexed, facts()),
         "1000 rules, scanned, none matches": lambda: decide(scanned, facts()),
         "a split of two, by user": lambda: decide(drawn, facts()),

@@ -34,10 +34,10 @@ class Figure:
 
 
 def _digits(value: float) -> str:
-    """Three digits that matter, and thousands whole."""
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    """Three digits or so, and thousands whole."""
+    size = abs(value)
+    decimals = 0 if size >= 100 else 1 if size >= 10 else 2 if size >= 0.1 else 3
+    return f"{value:,.{decimals}f}"
 
 
 def ratio(subject: Sequence[float], reference: Sequence[float]) -> Figure:

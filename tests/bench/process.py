@@ -22,7 +22,11 @@ OTHER_CORE = _CORES[-1]  # model servers and the load
 
 
 class Broken(Exception):
-    """A process did not start, or a run had wrong answers: there is nothing to measure."""
+    """A process did not start, or answers were wrong: there is nothing to measure."""
+
+
+class LeftOut(Exception):
+    """Nothing is wrong, but this is not measured here; the message says why."""
 
 
 class Process:
@@ -108,19 +112,26 @@ class Process:
         raise Broken(f"it exits with {done.returncode} and says: {said.splitlines()[-1]}")
 
     def stop(self) -> None:
-        family = self.family()
-        self.child.terminate()
-        try:
-            self.child.wait(10)
-        except subprocess.TimeoutExpired:
-            self.child.kill()
-            self.child.wait()
+        """End the child, and what it leaves behind; returns when all are gone."""
+        with contextlib.ExitStack() as handles:
+            rest = []
+            for pid in self.family()[1:]:
+                with contextlib.suppress(OSError):
+                    rest.append(os.pidfd_open(pid))
+                    handles.callback(os.close, rest[-1])
+            self.child.terminate()
+            try:
+                self.child.wait(10)
+            except subprocess.TimeoutExpired:
+                self.child.kill()
+                self.child.wait()
+            for handle in rest:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
+                select.select([handle], [], [], 5)  # readable once it has ended
         for pipe in (self.child.stdin, self.child.stdout):
             if pipe:
                 pipe.close()
-        for orphan in family[1:]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(orphan, signal.SIGKILL)
 
 
 def cpu_ns(pid: int) -> int:

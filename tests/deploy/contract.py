@@ -1,10 +1,15 @@
 """The metrics the product promises, with their labels: what the rules and the dashboard may use, and nothing else."""
 
+from collections.abc import Iterator
+
+from prometheus_client.parser import text_string_to_metric_families
+
 COUNTERS = {
     "pointsman_requests_total": ("tenant", "policy", "rule", "route", "model", "prompt", "outcome"),
     "pointsman_tokens_total": ("tenant", "policy", "route", "model", "prompt", "role", "kind", "source"),
     "pointsman_cost_usd_total": ("tenant", "policy", "route", "model", "prompt", "role", "kind", "source"),
     "pointsman_baseline_cost_usd_total": ("tenant", "policy", "route", "baseline", "source"),
+    "pointsman_baseline_uncached_cost_usd_total": ("tenant", "policy", "route", "baseline", "source"),
     "pointsman_upstream_attempts_total": ("model", "endpoint", "result"),
     "pointsman_fallbacks_total": ("policy", "from", "to", "reason"),
     "pointsman_caller_prompt_total": ("policy", "result"),
@@ -39,3 +44,17 @@ def labels_of(name: str) -> tuple[str, ...] | None:
         if base != name and base in HISTOGRAMS:
             return (*HISTOGRAMS[base], *extra)
     return OWN.get(name)
+
+
+def breaches(exposition: str) -> Iterator[str]:
+    """How a page of metrics breaks the contract: what is missing, or has other labels. More is no breach."""
+    found: set[str] = set()
+    for family in text_string_to_metric_families(exposition):
+        for sample in family.samples:
+            promised = labels_of(sample.name)
+            if promised is None:
+                continue
+            found.add(family.name + ("_total" if family.type == "counter" else ""))
+            if set(sample.labels) != set(promised):
+                yield f"{sample.name} has {sorted(sample.labels)}, not {sorted(promised)}"
+    yield from (f"{name} is missing" for name in METRICS if name not in found)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -71,7 +72,7 @@ class Traffic:
         self.chance = random.Random(seed)
         self.registry = CollectorRegistry()
         self.lock = threading.Lock()
-        make = {"registry": self.registry, "documentation": "as the contract says"}
+        make: dict[str, Any] = {"registry": self.registry, "documentation": "as the contract says"}
         self.count = {name: Counter(name, labelnames=labels, **make) for name, labels in COUNTERS.items()}
         self.time = {
             name: Histogram(name, labelnames=labels, buckets=BUCKETS[name], **make)
@@ -85,7 +86,8 @@ class Traffic:
         self.gauge["pointsman_config_info"].labels("3f9a1c0d77be").set(1)
         for way in WAYS:
             self.gauge["pointsman_split_share"].labels(way.policy, way.rule, way.route).set(way.weight / 9)
-        for result in ("ok", "failed"):
+        self.batch(500)  # so that every series is there at the first scrape
+        for result in ("success", "failure"):
             self.count["pointsman_config_reloads_total"].labels(result).inc()
 
     def batch(self, requests: int) -> None:
@@ -95,7 +97,7 @@ class Traffic:
                 self.request(way)
             self.reject()
             self.count["pointsman_unpriced_requests_total"].labels("experiment").inc()
-            self.count["pointsman_config_reloads_total"].labels("ok").inc()
+            self.count["pointsman_config_reloads_total"].labels("success").inc()
             for policy in ("support", "triage"):
                 self.gauge["pointsman_inflight_requests"].labels(policy).set(self.chance.randint(1, 9))
 
@@ -125,9 +127,10 @@ class Traffic:
             self.count["pointsman_tokens_total"].labels(*where, kind, source).inc(used)
             self.count["pointsman_cost_usd_total"].labels(*where, kind, source).inc(used * way.price[kind] / 1e6)
         estimate = "upstream" if way.route == way.baseline else "estimated"
-        self.count["pointsman_baseline_cost_usd_total"].labels(
-            tenant, way.policy, way.route, way.baseline, estimate
-        ).inc(way.baseline_usd * self.chance.uniform(0.9, 1.1))
+        usd = way.baseline_usd * self.chance.uniform(0.9, 1.1)
+        for name, times in (("baseline_cost", 1), ("baseline_uncached_cost", 1.7)):
+            counter = self.count[f"pointsman_{name}_usd_total"]
+            counter.labels(tenant, way.policy, way.route, way.baseline, estimate).inc(usd * times)
         first = way.first * self.chance.lognormvariate(0, 0.4)
         pace = way.pace * self.chance.lognormvariate(0, 0.2)
         self.time["pointsman_time_to_first_token_seconds"].labels(*names).observe(first)
@@ -154,7 +157,7 @@ class Traffic:
 
 
 @contextmanager
-def serving(traffic: Traffic, *, per_scrape: int = 60) -> Iterator[str]:
+def serving(traffic: Traffic, *, per_scrape: int = 120) -> Iterator[str]:
     """Serve /metrics on loopback, a new batch of requests with every scrape; yields `host:port`."""
 
     class Page(BaseHTTPRequestHandler):

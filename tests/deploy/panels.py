@@ -62,6 +62,11 @@ def answers(query: Query, prometheus: Prometheus) -> list[tuple[dict[str, str], 
     return [(each["metric"], [float(value) for _, value in each["values"]]) for each in found]
 
 
+def all_faults(prometheus: Prometheus) -> list[str]:
+    """What is wrong with any panel of the dashboard, asked of a Prometheus that has seen traffic of every kind."""
+    return [fault for query in panel_queries(load()) for fault in faults(query, prometheus)]
+
+
 def faults(query: Query, prometheus: Prometheus) -> Iterator[str]:
     """What is wrong with a panel's answer once there is traffic: none, NaN or infinity, a series without its name."""
     found = answers(query, prometheus)

@@ -33,7 +33,7 @@ def test_rules_do_their_sums(path: Path) -> None:
 
 
 def test_every_alert_is_tested_to_fire() -> None:
-    tests = yaml.safe_load((FOLDER / "tests/alerts.yml").read_text())["tests"]
+    tests = [test for path in UNIT_TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", []) if case["exp_alerts"]}
     assert fired == set(ALERTS)
 

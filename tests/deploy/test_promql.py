@@ -86,6 +86,7 @@ def test_quantiles_join_all_series_by_bucket(expr: str) -> None:
         if call.func.name == "histogram_quantile":
             inner = call.args[1]
             assert isinstance(inner, promql_parser.AggregateExpr)
+            assert inner.modifier is not None
             assert "le" in inner.modifier.labels
 
 

@@ -3,20 +3,22 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trustme
 import uvloop
 
 from proxy.upstreams.base import TLS, Call, Reply, Target, Upstream
+from proxy.upstreams.pool import Pool
 from proxy.upstreams.registry import CLIENTS
 from tests.proxy.upstreams.rawserver import RawServer, Script
 
 Serve = Callable[..., Awaitable[RawServer]]
 Connect = Callable[..., Upstream]
+PoolOf = Callable[..., Pool]
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Any]:
@@ -57,6 +59,12 @@ async def connect() -> AsyncIterator[Connect]:
     yield make
     for upstream in made:
         await upstream.close()
+
+
+@pytest.fixture
+def pool_of(connect: Connect) -> PoolOf:
+    """Our own pool for a server."""
+    return lambda server, **options: cast("Pool", connect(server, **options))
 
 
 class Certificates:
@@ -111,3 +119,14 @@ async def fetch(upstream: Upstream, body: bytes = b"{}", **options: Any) -> tupl
         return reply.status, await read_all(reply)
     finally:
         reply.close()
+
+
+def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(work)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something that no event tells of."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.002)

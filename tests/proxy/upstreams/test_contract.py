@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from proxy.upstreams.base import TLS, Call, Failed, Upstream
-from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon
+from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon, spawn, until
 from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
 CALL = Call(b"/chat/completions", b'{"model": "m"}')
@@ -223,26 +223,24 @@ class TestDeadlines:
         reply.close()
 
     async def test_a_later_deadline_holds_though_an_earlier_timer_runs(self, serve: Serve, make: Make) -> None:
-        """Each event moves the deadline; a slow but steady stream is never cut."""
-        step = asyncio.Event()
+        """Each event moves the deadline: a slow but steady stream is never cut."""
+        begin, more = asyncio.Event(), asyncio.Event()
 
         async def script(peer: Peer) -> None:
             await peer.request()
             await peer.write(CHUNKED)
-            for _ in range(6):
-                await peer.write(b"1\r\nx\r\n")
-                await step.wait()
-                step.clear()
-            await peer.write(b"0\r\n\r\n")
+            await begin.wait()
+            await peer.write(b"1\r\nx\r\n")
+            await more.wait()
+            await peer.write(b"1\r\ny\r\n0\r\n\r\n")
 
-        reply = await make(await serve(script)).send(CALL, soon(0.2))
-        count = 0
-        while await reply.read(soon(0.2)):
-            count += 1
-            await asyncio.sleep(0.05)  # in all longer than any one deadline
-            step.set()
+        reply = await make(await serve(script)).send(CALL, soon())
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.01, begin.set)
+        assert await reply.read(soon(0.4)) == b"x"
+        loop.call_later(0.5, more.set)  # after the deadline of the read before
+        assert await read_all(reply) == b"y"
         reply.close()
-        assert count == 6
 
     async def test_waiting_for_a_connection_is_bounded(self, serve: Serve, make: Make) -> None:
         upstream = make(await serve(hold(CHUNKED)), max_connections=1)
@@ -394,9 +392,7 @@ class TestConnections:
         assert await read_all(reply) == b"hello"
         reply.close()
         assert await fetch(upstream) == (200, b"hello")
-        async with asyncio.timeout(1):
-            while server.open:
-                await asyncio.sleep(0.005)
+        await until(lambda: not server.open)
 
     async def test_cancels_lose_nothing(self, serve: Serve, make: Make) -> None:
         """Calls cancelled anywhere leave every slot usable."""
@@ -405,7 +401,7 @@ class TestConnections:
         chance = random.Random(7)
 
         async def one() -> None:
-            task = asyncio.get_running_loop().create_task(fetch(upstream))
+            task = spawn(fetch(upstream))
             for _ in range(chance.randrange(12)):
                 await asyncio.sleep(0)
             task.cancel()

@@ -1,41 +1,25 @@
-"""What only our own pool does: slots, queue, keep-alive, back-pressure, framing, cancels by the thousand."""
+"""What only our own pool does: slots, the queue, keep-alive, connecting, cancels by the thousand."""
 
 import asyncio
+import dataclasses
 import gc
 import os
 import random
 import socket
-from typing import cast
 
 import pytest
 
 from proxy.upstreams.base import Call, Failed
-from proxy.upstreams.connection import UNREAD
 from proxy.upstreams.pool import Pool
-from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon
+from tests.proxy.upstreams.conftest import Certificates, Connect, PoolOf, Serve, fetch, read_all, soon, spawn, until
 from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
 CALL = Call(b"/chat/completions", b'{"model": "m"}')
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
-@pytest.fixture
-def pool_of(connect: Connect):  # type: ignore[no-untyped-def]
-    return lambda server, **options: cast("Pool", connect(server, **options))
-
-
-def spawn(work):  # type: ignore[no-untyped-def]
-    return asyncio.get_running_loop().create_task(work)
-
-
-async def until(condition) -> None:  # type: ignore[no-untyped-def]
-    async with asyncio.timeout(5):
-        while not condition():
-            await asyncio.sleep(0.002)
-
-
 class TestSlots:
-    async def test_the_queue_is_first_come_first_served(self, serve: Serve, pool_of) -> None:
+    async def test_the_queue_is_first_come_first_served(self, serve: Serve, pool_of: PoolOf) -> None:
         order = []
 
         async def script(peer: Peer) -> None:
@@ -52,7 +36,7 @@ class TestSlots:
         assert order == list(range(20))
         assert (pool.size, pool.idle, pool.waiting) == (1, 1, 0)
 
-    async def test_a_waiter_takes_over_the_slot_of_a_dropped_connection(self, serve: Serve, pool_of) -> None:
+    async def test_a_waiter_takes_over_the_slot_of_a_dropped_connection(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(always(CHUNKED))
         pool = pool_of(server, max_connections=1)
         first = await pool.send(CALL, soon())
@@ -62,7 +46,7 @@ class TestSlots:
         (await waiting).close()
         assert (pool.size, server.connections) == (0, 2)
 
-    async def test_a_waiter_cancelled_as_it_is_served_passes_it_on(self, serve: Serve, pool_of) -> None:
+    async def test_a_waiter_cancelled_as_it_is_served_passes_it_on(self, serve: Serve, pool_of: PoolOf) -> None:
         pool = pool_of(await serve(always(answer(b"ok"))), max_connections=1)
         for whole in (True, False):  # handed a connection, or a bare slot
             first = await pool.send(CALL, soon())
@@ -76,7 +60,9 @@ class TestSlots:
             assert await fetch(pool) == (200, b"ok")
         assert pool.size == 1
 
-    async def test_a_waiter_whose_connection_dies_on_the_way_gets_a_fresh_one(self, serve: Serve, pool_of) -> None:
+    async def test_a_waiter_whose_connection_dies_on_the_way_gets_a_fresh_one(
+        self, serve: Serve, pool_of: PoolOf
+    ) -> None:
         """The server hangs up in the moment that a connection changes hands."""
 
         async def script(peer: Peer) -> None:
@@ -87,7 +73,7 @@ class TestSlots:
         pool = pool_of(server, max_connections=1)
         assert await asyncio.gather(*(fetch(pool) for _ in range(8))) == [(200, b"ok")] * 8
 
-    async def test_a_failed_connect_frees_its_slot(self, pool_of) -> None:
+    async def test_a_failed_connect_frees_its_slot(self, pool_of: PoolOf) -> None:
         server = RawServer(always())
         async with server.running():
             pass
@@ -96,9 +82,25 @@ class TestSlots:
         assert {result.failure for result in results if isinstance(result, Failed)} == {"connect"}
         assert (pool.size, len(results)) == (0, 9)
 
+    async def test_a_retry_that_cannot_connect_frees_its_slot(self, serve: Serve, pool_of: PoolOf) -> None:
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.write(answer(b"ok"))
+            await peer.request()
+
+        gone = RawServer(always())
+        async with gone.running():
+            pass
+        pool = pool_of(await serve(script), max_connections=1)
+        assert await fetch(pool) == (200, b"ok")
+        pool._origin = dataclasses.replace(pool._origin, port=gone.port)
+        with pytest.raises(Failed) as caught:
+            await fetch(pool)
+        assert (caught.value.failure, pool.stale_retries, pool.size) == ("connect", 1, 0)
+
 
 class TestKeepAlive:
-    async def test_the_connection_used_last_is_taken_first(self, serve: Serve, pool_of) -> None:
+    async def test_the_connection_used_last_is_taken_first(self, serve: Serve, pool_of: PoolOf) -> None:
         """So that the others grow old and are closed when the load falls."""
         served = []
 
@@ -117,7 +119,7 @@ class TestKeepAlive:
             await fetch(pool)
         assert served == [1, 2, 3, 3, 3, 3]
 
-    async def test_idle_connections_are_closed_in_time(self, serve: Serve, pool_of) -> None:
+    async def test_idle_connections_are_closed_in_time(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(always(answer()))
         pool = pool_of(server, keep_alive=0.05)
         await fetch(pool)
@@ -125,14 +127,14 @@ class TestKeepAlive:
         await until(lambda: not server.open)
         assert (pool.size, pool.idle) == (0, 0)
 
-    async def test_an_expired_connection_is_not_used(self, serve: Serve, pool_of) -> None:
+    async def test_an_expired_connection_is_not_used(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(always(answer()))
         pool = pool_of(server, keep_alive=0.0)
         await fetch(pool)
         await fetch(pool)
         assert (server.connections, pool.stale_retries) == (2, 0)
 
-    async def test_the_servers_own_limit_counts(self, serve: Serve, pool_of) -> None:
+    async def test_the_servers_own_limit_counts(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(always(answer(headers=b"Keep-Alive: max=9, timeout=1\r\n")))
         pool = pool_of(server)
         await fetch(pool)
@@ -140,14 +142,14 @@ class TestKeepAlive:
         assert server.connections == 2  # a second's margin leaves nothing of one second
 
     @pytest.mark.parametrize("headers", [b"Connection: close\r\n", b"Connection: Close, x\r\n"])
-    async def test_a_server_that_says_close_is_believed(self, serve: Serve, pool_of, headers: bytes) -> None:
+    async def test_a_server_that_says_close_is_believed(self, serve: Serve, pool_of: PoolOf, headers: bytes) -> None:
         server = await serve(always(answer(headers=headers)))
         pool = pool_of(server)
         await fetch(pool)
         await fetch(pool)
         assert (server.connections, pool.stale_retries) == (2, 0)
 
-    async def test_a_connection_closed_while_idle_leaves_the_pool(self, serve: Serve, pool_of) -> None:
+    async def test_a_connection_closed_while_idle_leaves_the_pool(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(once(answer()))
         pool = pool_of(server)
         await fetch(pool)
@@ -155,7 +157,7 @@ class TestKeepAlive:
         await fetch(pool)
         assert (server.connections, pool.stale_retries) == (2, 0)
 
-    async def test_a_race_between_close_and_call_is_never_seen(self, serve: Serve, pool_of) -> None:
+    async def test_a_race_between_close_and_call_is_never_seen(self, serve: Serve, pool_of: PoolOf) -> None:
         """The server closes right after each answer, calls come at any distance: none fails, none is sent twice."""
         bodies = []
 
@@ -175,7 +177,7 @@ class TestKeepAlive:
         await asyncio.gather(*(some(start) for start in (0, 100, 200, 300, 400)))
         assert len(bodies) == len(set(bodies)) == 300
 
-    async def test_closing_the_pool_closes_idle_connections(self, serve: Serve, pool_of) -> None:
+    async def test_closing_the_pool_closes_idle_connections(self, serve: Serve, pool_of: PoolOf) -> None:
         server = await serve(always(answer()))
         pool = pool_of(server)
         await fetch(pool)
@@ -184,176 +186,9 @@ class TestKeepAlive:
         assert pool.size == 0
 
 
-class TestFraming:
-    @pytest.mark.parametrize(
-        "gap", [b"", b"HTT", b"\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nEVIL!", b"\0"]
-    )
-    @pytest.mark.parametrize("together", [True, False])
-    async def test_bytes_after_an_answer_never_reach_the_next_call(
-        self, serve: Serve, pool_of, gap: bytes, together: bool
-    ) -> None:
-        async def script(peer: Peer) -> None:
-            while await peer.request() is not None:
-                whole = answer(b"good")
-                if together:
-                    await peer.write(whole + gap)
-                else:
-                    await peer.write(whole)
-                    await peer.write(gap)
-
-        server = await serve(script)
-        pool = pool_of(server)
-        for _ in range(4):
-            assert await fetch(pool) == (200, b"good")
-            await asyncio.sleep(0.01)
-        if gap.strip():
-            assert server.connections == 4
-
-    async def test_every_cut_reads_the_same(self, serve: Serve, pool_of) -> None:
-        whole = (
-            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-A: 1\r\n\r\n"
-            b"5;e=1\r\nhello\r\n6\r\n world\r\n0\r\nX-A: 2\r\n\r\n"
-        )
-        cut = 0
-
-        async def script(peer: Peer) -> None:
-            while await peer.request() is not None:
-                await peer.write(whole[:cut])
-                await asyncio.sleep(0.0005)
-                await peer.write(whole[cut:])
-
-        server = await serve(script)
-        pool = pool_of(server)
-        for position in range(1, len(whole)):
-            cut = position
-            reply = await pool.send(CALL, soon())
-            assert await read_all(reply) == b"hello world"
-            assert reply.headers[b"x-a"] == b"1"  # a trailer changes nothing
-            reply.close()
-        assert server.connections == 1
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"HTTP/1.1 200 O",
-            b"HTTP/1.1 200 OK\r\n" + b"".join(b"x-%d: 1\r\n" % number for number in range(300)) + b"\r\n",
-            b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000,
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\nabc",
-            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
-        ],
-        ids=["cut head", "many headers", "endless 1xx", "coding", "both lengths"],
-    )
-    async def test_heads_that_cannot_be_trusted(self, serve: Serve, pool_of, data: bytes) -> None:
-        pool = pool_of(await serve(once(data)))
-        with pytest.raises(Failed) as caught:
-            await fetch(pool)
-        assert caught.value.failure == "bad_answer"
-        assert pool.size == 0
-
-    async def test_endless_trailers_are_cut(self, serve: Serve, pool_of) -> None:
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            await peer.write(CHUNKED + b"2\r\nhe\r\n0\r\nx: ")
-            while not peer.writer.is_closing():
-                await peer.write(b"a" * 50_000)
-                await asyncio.sleep(0)
-
-        reply = await pool_of(await serve(script)).send(CALL, soon())
-        with pytest.raises(Failed) as caught:
-            await read_all(reply)
-        assert caught.value.failure == "bad_answer"
-        reply.close()
-
-    async def test_a_call_is_not_repeated_once_the_answer_began(self, serve: Serve, pool_of) -> None:
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            await peer.write(answer(b"ok"))
-            await peer.request()
-            await peer.write(b"HTTP/1.1 20")
-
-        server = await serve(script)
-        pool = pool_of(server)
-        assert await fetch(pool) == (200, b"ok")
-        with pytest.raises(Failed) as caught:
-            await fetch(pool)
-        assert caught.value.failure == "bad_answer"
-        assert (len(server.heads), pool.stale_retries) == (2, 0)
-
-    async def test_a_reset_does_not_end_an_answer_without_a_length(self, serve: Serve, pool_of) -> None:
-        async def script(peer: Peer) -> None:
-            await peer.request()
-            await peer.write(b"HTTP/1.1 200 OK\r\n\r\nhello")
-            await asyncio.sleep(0.02)
-            peer.reset()
-
-        reply = await pool_of(await serve(script)).send(CALL, soon())
-        assert await reply.read(soon()) == b"hello"
-        with pytest.raises(Failed) as caught:
-            await reply.read(soon())
-        assert caught.value.failure == "bad_answer"
-        reply.close()
-
-
-class TestFlow:
-    async def test_a_slow_reader_stops_the_server(self, serve: Serve, pool_of) -> None:
-        """Unread bytes stay with the server, not in our memory."""
-        sent = 0
-        total = 40_000_000
-
-        async def script(peer: Peer) -> None:
-            nonlocal sent
-            await peer.request()
-            await peer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
-            for _ in range(total // 100_000):
-                await peer.write(bytes(100_000))
-                sent += 100_000
-
-        pool = pool_of(await serve(script))
-        reply = await pool.send(CALL, soon())
-        connection = reply._connection
-        before = -1
-        while sent != before:  # until nothing moves any more
-            before = sent
-            await asyncio.sleep(0.05)
-        assert sent < total
-        assert connection._unread <= UNREAD + 256 * 1024  # one more read of the loop's size
-        assert len(await read_all(reply)) == total
-        reply.close()
-        assert pool.idle == 1
-
-    async def test_an_early_answer_to_a_large_body_is_heard(self, serve: Serve, pool_of) -> None:
-        """The server refuses (413) and stops reading; the rest of the body is not sent, nothing hangs."""
-
-        async def script(peer: Peer) -> None:
-            await peer.reader.readuntil(b"\r\n\r\n")
-            await peer.write(answer(b"too large", b"413 Content Too Large"))
-            await asyncio.sleep(30)
-
-        pool = pool_of(await serve(script))
-        assert await fetch(pool, bytes(30_000_000)) == (413, b"too large")
-        assert pool.size == 0  # half a request was sent on it: not used again
-
-    async def test_a_server_that_does_not_take_the_body(self, serve: Serve, pool_of) -> None:
-        async def script(peer: Peer) -> None:
-            await asyncio.sleep(30)
-
-        pool = pool_of(await serve(script))
-        with pytest.raises(Failed) as caught:
-            await pool.send(Call(b"/x", bytes(30_000_000)), soon(0.1))
-        assert caught.value.failure == "timeout"
-        assert pool.size == 0
-
-    async def test_small_packets_are_not_held_back(self, serve: Serve, pool_of) -> None:
-        pool = pool_of(await serve(always(answer())))
-        reply = await pool.send(CALL, soon())
-        sock = reply._connection._transport.get_extra_info("socket")
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        reply.close()
-
-
 class TestConnecting:
     async def test_a_stalled_handshake_times_out_as_a_connect(
-        self, serve: Serve, pool_of, certificates: Certificates
+        self, serve: Serve, pool_of: PoolOf, certificates: Certificates
     ) -> None:
         async def script(peer: Peer) -> None:
             await peer.gone()
@@ -366,13 +201,15 @@ class TestConnecting:
         await until(lambda: not server.open)
         assert pool.size == 0
 
-    async def test_all_addresses_are_tried(self, serve: Serve, pool_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_all_addresses_are_tried(
+        self, serve: Serve, pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         server = await serve(always(answer(b"ok")))
         rows = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, 0)) for host in ("127.0.0.9", "127.0.0.1")]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: rows)
         assert await fetch(pool_of(f"http://two.test:{server.port}")) == (200, b"ok")
 
-    async def test_a_name_that_does_not_exist(self, pool_of, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test_a_name_that_does_not_exist(self, pool_of: PoolOf, monkeypatch: pytest.MonkeyPatch) -> None:
         def fail(*_: object, **__: object) -> None:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -395,13 +232,13 @@ def open_files() -> int:
 
 class TestCancels:
     @pytest.mark.parametrize("calls", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
-    async def test_thousands_of_cancels_lose_nothing(self, serve: Serve, pool_of, calls: int) -> None:
+    async def test_thousands_of_cancels_lose_nothing(self, serve: Serve, pool_of: PoolOf, calls: int) -> None:
         """Cancelled while waiting, connecting, before the head, in the body: every slot, task and socket is found
         again."""
         await self.storm(pool_of(await serve(mixed(4))), calls)
 
     async def test_cancels_in_a_handshake_lose_nothing(
-        self, serve: Serve, pool_of, certificates: Certificates
+        self, serve: Serve, pool_of: PoolOf, certificates: Certificates
     ) -> None:
         server = await serve(mixed(5), tls=certificates.server())
         await self.storm(pool_of(server, tls=certificates.trusted, max_connections=4), 200, max_steps=60)
