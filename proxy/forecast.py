@@ -40,7 +40,7 @@ class Alternative:
     """What the baseline route would cost for the same request."""
 
     route: str | None
-    cached: int | None  # with the unchanging part of its prompt in the vendor's cache, if that is long enough
+    cached: int | None  # with its prompt in the vendor's cache, if that is long enough to be cached
     uncached: int | None
 
 
@@ -75,7 +75,7 @@ def alternative(snapshot: Snapshot, service: Service, ask: Ask) -> Alternative:
         model.name,
         model.price,
         prompt_chars=usage.prompt * CHARACTERS_PER_TOKEN,
-        static_chars=route.prompt.static_characters if route.prompt is not None and not ask.untouched else 0,
+        static_chars=route.prompt.characters(ask.variables) if route.prompt is not None and not ask.untouched else 0,
         output_chars=usage.output * CHARACTERS_PER_TOKEN,
         rate=ALWAYS,
         ttl=model.cache_ttl,
