@@ -109,15 +109,16 @@ def model_of(snapshot: Snapshot, route: Route, ask: Ask) -> Model:
 
 
 def chains(route: Route) -> Iterator[tuple[str, ...]]:
-    """Every way through the fallbacks: the routes that are tried, as the attempts fail in one way or another."""
+    """Every way through the fallbacks to its end: the routes tried, for each way in which attempts can fail."""
     causes = sorted({cause for each in flatten(route) for fallback in each.fallback for cause in fallback.on})
     for failures in product(causes, repeat=MAX_ATTEMPTS - 1):
         yield _tried(route, failures)
-    yield (route.name,)
+    if not causes:
+        yield (route.name,)
 
 
 def _tried(route: Route, failures: tuple[str, ...]) -> tuple[str, ...]:
-    """What `run` does when the attempts fail like this; the last one answers."""
+    """What `run` does when attempts fail like this."""
     tried: list[str] = []
     story = run(route, Ask({}, []))
     effect = next(story, None)
