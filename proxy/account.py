@@ -3,9 +3,9 @@
 Plain bookkeeping: it never waits and decides nothing. Clocks are read here and nowhere else on the request path.
 """
 
-import os
 import time
 from collections.abc import Mapping
+from random import getrandbits
 from typing import Any
 
 from policies.decision import Decision
@@ -21,8 +21,8 @@ from routes.route import Route
 
 
 def new_id() -> str:
-    """A request id of 128 random bits; facts such as `chance` are taken from it."""
-    return "req_" + os.urandom(16).hex()
+    """A request id of 128 random bits; facts such as `chance` are taken from it. It names, it opens nothing."""
+    return f"req_{getrandbits(128):032x}"
 
 
 class Trial:
@@ -74,21 +74,27 @@ class Account:
         self.client_id = client_id
         self.started = time.time()
         self.t0 = time.perf_counter()
-        self.caller: Caller = ANYONE
-        self.session: str | None = None
-        self.service: Service | None = None
-        self.decision: Decision | None = None
-        self.asked = ""  # the model as the caller named it
-        self.stream = False
-        self.caller_prompt = "none"
-        self.caller_characters = 0  # of the caller's own messages and tools
-        self.variables: Mapping[str, Any] = {}
         self.attempts: list[Attempt] = []
-        self.waited = 0.0  # seconds spent waiting for upstreams and for the client
-        self.first_content: float | None = None
-        self.baseline: Baseline = NO_BASELINE
-        self.rate = 0.0  # the policy's requests per second
-        self.is_text = True  # without images, whose tokens have no characters
+
+    # What a request begins with; as class attributes they cost nothing until they change.
+    caller: Caller = ANYONE
+    session: str | None = None
+    service: Service | None = None
+    decision: Decision | None = None
+    asked = ""  # the model as the caller named it
+    stream = False
+    caller_prompt = "none"
+    caller_characters = 0  # of the caller's own messages and tools
+    variables: Mapping[str, Any] = {}
+    outcome = "rejected"
+    status = 0
+    error: str | None = None
+    duration = 0.0
+    waited = 0.0  # seconds spent waiting for upstreams and for the client
+    first_content: float | None = None
+    baseline: Baseline = NO_BASELINE
+    rate = 0.0  # the policy's requests per second
+    is_text = True  # without images, whose tokens have no characters
 
     def prompt_of(self, route: Route) -> Prompt | None:
         """What the route adds to this request; a caller prompt nearly known goes through as it is."""
@@ -161,11 +167,16 @@ class Account:
             ttl=model.cache_ttl,
         )
 
-    def settle(self, outcome: str, status: int, error: str | None) -> Settled:
+    def finish(self, outcome: str, status: int, error: str | None) -> None:
+        """The request is over: `status` is what the client got (499: it left first), `error` the code it was told."""
+        self.duration = time.perf_counter() - self.t0
+        self.outcome, self.status, self.error = outcome, status, error
+
+    def settle(self) -> Settled:
+        """Make the record of a finished request."""
         decision, service = self.decision, self.service
         last = self.attempts[-1] if self.attempts else None
         baseline = self.baseline
-        duration = time.perf_counter() - self.t0
         return Settled(  # positional: keywords would cost 3 µs a request
             self.id,
             self.client_id,
@@ -185,15 +196,15 @@ class Account:
             last.model if last is not None else "none",
             last.prompt if last is not None else "none",
             tuple(self.attempts),
-            outcome,
-            status,
-            error,
+            self.outcome,
+            self.status,
+            self.error,
             self.stream,
             self.caller_prompt,
             self.started,
-            duration,
+            self.duration,
             self.first_content,
-            max(0.0, duration - self.waited),
+            max(0.0, self.duration - self.waited),
             self.spent,
             service.policy.baseline if service is not None else None,
             baseline.cost,

@@ -34,6 +34,7 @@ class Exchange:
         "_body_future",
         "_protocol",
         "body",
+        "chunked",
         "complete",
         "disconnected",
         "expects_continue",
@@ -49,13 +50,22 @@ class Exchange:
         "task",
     )
 
-    def __init__(self, protocol: "Protocol", method: bytes, path: str, headers: dict[bytes, bytes], keep_alive: bool):
+    def __init__(
+        self,
+        protocol: "Protocol",
+        method: bytes,
+        path: str,
+        headers: dict[bytes, bytes],
+        keep_alive: bool,
+        chunked: bool = True,
+    ) -> None:
         self._protocol = protocol
         self.method = method
         self.path = path
         self.headers = headers  # names in lower case; repeated ones joined by ", "
         self.body = b""
         self.keep_alive = keep_alive
+        self.chunked = chunked  # the client knows chunks (HTTP/1.1); without them a stream ends with the connection
         self.expects_continue = False
         self.received = False  # the whole body has come
         self.refused: PointsmanError | None = None  # found while reading: too large, lying length
@@ -94,17 +104,21 @@ class Exchange:
     def start(self, status: int, headers: bytes) -> None:
         """Begin an answer whose parts are `write`n until `finish`."""
         if self._begin(status):
-            self._write(b"".join((status_line(status), headers, self._hop(), b"transfer-encoding: chunked\r\n\r\n")))
+            framing = b"transfer-encoding: chunked\r\n\r\n" if self.chunked else b"\r\n"
+            self._write(b"".join((status_line(status), headers, self._hop(), framing)))
 
     def write(self, data: bytes) -> None:
         if data and not self.complete and not self.disconnected:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data))
+            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def finish(self, data: bytes = b"") -> None:
         """End a started answer, with a last part if there is one."""
         if self.complete or self.disconnected:
             return
-        self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+        if not self.chunked:
+            self._write(data)
+        else:
+            self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         self._finish()
 
     def abort(self) -> None:

@@ -4,18 +4,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from policies.caller_prompt import Recognition
 from policies.decision import NOTHING_LIVE, Decision, Live, RuleTrace
 from policies.engine import explain as decide
+from policies.facts import Facts
 from policies.vocabulary import shown
 from proxy import forecast
 from proxy.forecast import Alternative, Estimate
 from proxy.keys import ANYONE, Caller
 from proxy.meter.cost import PICO
-from proxy.reading import Reading, parse, read, serving, unrenderable, unsendable
+from proxy.reading import parse, read, serving, unrenderable, unsendable
 from proxy.runtime import Service, Snapshot
 from routes.chat import Unencodable
 from routes.prompt import RenderError
-from routes.route import Route
+from routes.route import Ask, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Situation:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     service: Service
-    reading: Reading
+    ask: Ask
+    facts: Facts
+    seen: Recognition  # of a prompt that the caller sent itself
     decision: Decision
     trace: tuple[RuleTrace, ...]  # the rules that were asked; the last one matched
     route: Route
@@ -50,7 +54,7 @@ class Explanation:
         """The public form of `explain --json`. Money in US$."""
         decision, estimate, baseline = self.decision, self.estimate, self.baseline
         return {
-            "facts": self.reading.facts.as_dict(),
+            "facts": self.facts.as_dict(),
             "policy": decision.policy,
             "rule": decision.rule,
             "route": decision.route,
@@ -74,30 +78,25 @@ class Explanation:
 
 def explain(snapshot: Snapshot, data: bytes, situation: Situation, live: Live = NOTHING_LIVE) -> Explanation:
     """What this snapshot would do with the request body `data`. Raises the `PointsmanError` that serving would."""
-    body, extras = parse(data, situation.api)
-    service = serving(snapshot, situation.caller, body["model"])
-    reading = read(
-        service,
-        situation.caller,
-        situation.headers,
-        body,
-        extras,
-        now=situation.now,
-        request_id=situation.request_id,
-        api=situation.api,
+    given = situation
+    body, extras, _ = parse(data, given.api)
+    service = serving(snapshot, given.caller, body["model"])
+    ask, facts, seen = read(
+        service, given.caller, given.headers, body, extras, given.now, given.request_id, given.api
     )
-    if situation.chance is not None:
-        reading.facts.__dict__["chance"] = situation.chance  # what is computed once is a plain attribute
-    decision, trace = decide(service.policy, reading.facts, live)
+    if given.chance is not None:
+        facts.__dict__["chance"] = given.chance  # what is computed once is a plain attribute
+    decision, trace = decide(service.policy, facts, live)
     route = service.routes[decision.route]
     try:
-        estimate = forecast.estimate(snapshot, route, reading.ask)
-        baseline = forecast.alternative(snapshot, service, reading.ask)
+        estimate = forecast.estimate(snapshot, route, ask)
+        baseline = forecast.alternative(snapshot, service, ask)
     except RenderError as error:
         raise unrenderable(error) from None
     except Unencodable as error:
         raise unsendable(error) from None
-    return Explanation(service, reading, decision, tuple(map(_masked, trace)), route, estimate, baseline)
+    why = tuple(map(_masked, trace))
+    return Explanation(service, ask, facts, seen, decision, why, route, estimate, baseline)
 
 
 def caller_of(

@@ -1,13 +1,13 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Protocol
 
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
 from proxy.account import Account
+from proxy.books import Books, Lease
 from proxy.driver import drive
 from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
@@ -16,7 +16,7 @@ from proxy.meter.baseline import Learned
 from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
-from proxy.settled import Settled, Sink
+from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from routes.prompt import RenderError
@@ -31,12 +31,6 @@ class Meters(Protocol):
 
     def begin(self, policy: str) -> None: ...
     def end(self, policy: str) -> None: ...
-
-
-class Lease(Protocol):
-    """What was set aside for one request; settling returns the rest. Never waits."""
-
-    def settle(self, settled: Settled) -> None: ...
 
 
 class Ledger(Protocol):
@@ -64,7 +58,7 @@ class Chat:
         upstreams: Upstreams,
         learned: Learned,
         meters: Meters,
-        sinks: Sequence[Sink],
+        books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
     ) -> None:
@@ -72,7 +66,7 @@ class Chat:
         self.upstreams = upstreams
         self.learned = learned
         self.meters = meters
-        self.sinks = sinks
+        self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
         self._heads = Heads(holder.snapshot.hash)
@@ -82,9 +76,12 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
+            begun = service.policy.name
+            self.meters.begin(begun)
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
@@ -100,37 +97,35 @@ class Chat:
         except RenderError as failed:
             refused = unrenderable(failed)
             error = refused.code
-            reply_error(exchange, account.id, refused)
+            reply_error(exchange, account.id, refused, self._named(account))
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal)
+            reply_error(exchange, account.id, refusal, self._named(account))
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account)
         finally:
-            self._settle(account, lease, outcome, exchange, error)
+            if begun is not None:
+                self.meters.end(begun)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
+            self.books.enter(account, lease)
 
     # --- read
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
         caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
-        content_type = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if content_type != b"application/json":
-            raise UnsupportedMedia(
-                f"the request's content type is {content_type.decode('latin-1')[:100]!r}: send application/json"
-            )
-        body, extras = parse(await exchange.read())
+        check_content_type(headers.get(b"content-type"))
+        body, extras, account.is_text = parse(await exchange.read())
         account.asked = body["model"]
         account.stream = body.get("stream") is True
         service = account.service = serving(snapshot, caller, body["model"])
-        self.meters.begin(service.policy.name)
-        reading = read(service, caller, headers, body, extras, now=account.started, request_id=account.id)
-        ask, facts = reading.ask, reading.facts
-        account.caller_prompt = facts.caller_prompt
-        account.rate = self.learned.arrived(service.policy.name, account.t0)
-        account.is_text = not facts.images
+        ask, facts, found = read(service, caller, headers, body, extras, account.started, account.id)
+        account.caller_prompt = found.result
+        if service.baseline is not None:
+            account.rate = self.learned.arrived(service.policy.name, account.t0)
         account.variables = ask.variables
-        account.session = facts.session
+        session = extras.get("session") or headers.get(b"x-session-id")
+        account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
         return ask, facts, service
 
@@ -150,7 +145,7 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(relaying.stream, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error, relaying.named())
+            reply_error(exchange, account.id, error, self._named(account))
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
     def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
@@ -161,22 +156,16 @@ class Chat:
         if exchange.started:
             exchange.finish(error_event(None, error.body()["error"]))
         else:
-            reply_error(exchange, account.id, error)
+            reply_error(exchange, account.id, error, self._named(account))
         return "cancelled", error.code
 
-    # --- settle
-
-    def _settle(
-        self, account: Account, lease: Lease | None, outcome: str, exchange: Exchange, error: str | None
-    ) -> None:
-        status = 499 if exchange.disconnected else exchange.status
-        settled = account.settle(outcome, status, error)
-        if account.service is not None:
-            self.meters.end(account.service.policy.name)
-        if lease is not None:
-            lease.settle(settled)
-        for sink in self.sinks:
-            sink(settled)
+    def _named(self, account: Account) -> bytes:
+        """The header lines of an error: what was decided, if anything was, and what the attempts cost."""
+        decision, service = account.decision, account.service
+        if decision is None or service is None:
+            return b""
+        served = account.attempts[-1].route if account.attempts else decision.route
+        return self.heads(account.snapshot).failed(account, decision, service.routes[served])
 
 
 def client_id(exchange: Exchange) -> str | None:
@@ -187,5 +176,18 @@ def client_id(exchange: Exchange) -> str | None:
     return "".join(c for c in given.decode("latin-1")[:128] if " " <= c <= "~")
 
 
+def check_content_type(content_type: bytes | None) -> None:
+    if content_type is None or content_type == b"application/json":
+        return
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise UnsupportedMedia(
+            f"the request's content type is {kind.decode('latin-1')[:100]!r}: send application/json"
+        )
+
+
 def forwarded(exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+    headers = exchange.headers
+    if b"traceparent" not in headers and b"openai-beta" not in headers and b"tracestate" not in headers:
+        return ()
     return tuple((name, exchange.headers[name]) for name in FORWARDED if name in exchange.headers)

@@ -62,7 +62,7 @@ def run(snapshot: Snapshot, placed: "PlacedTest") -> Result:
         "arm": found.decision.arm or NONE,
         "model": found.route.model,
         "prompt": found.prompt,
-        "caller_prompt": found.reading.found.result,
+        "caller_prompt": found.seen.result,
         "error": NONE,
     }
     known = {

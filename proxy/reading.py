@@ -4,7 +4,6 @@ Serving, `pointsman explain` and policy tests all read here, so that none of the
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.caller_prompt import Recognition, recognise
@@ -18,27 +17,18 @@ from routes.chat import Unencodable
 from routes.prompt import RenderError
 from routes.route import Ask
 
+NO_EXTRAS: Final[Mapping[str, Any]] = {}
 UNKNOWN: Final = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
-@dataclass(slots=True)
-class Reading:
-    """A request as its policy understands it."""
-
-    ask: Ask
-    facts: Facts
-    found: Recognition  # of a prompt that the caller sent itself
-
-
-def parse(data: bytes, api: str = "chat") -> tuple[dict[str, Any], Mapping[str, Any]]:
-    """Return the request's JSON without `pointsman`, and that object. Raises `BadRequest`."""
+def parse(data: bytes, api: str = "chat") -> tuple[dict[str, Any], Mapping[str, Any], bool]:
+    """Return the request's JSON without `pointsman`, that object, and whether all is text. Raises `BadRequest`."""
     body = wire.parse(data)
-    extras = wire.extras(body)
+    extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
     if api == "chat":
-        wire.check_chat(body)
-    else:
-        wire.check_named(body)
-    return body, extras
+        return body, extras, wire.check_chat(body)
+    wire.check_named(body)
+    return body, extras, True
 
 
 def may_use(caller: Caller, name: str) -> bool:
@@ -65,14 +55,14 @@ def read(
     headers: Mapping[bytes, bytes],
     body: dict[str, Any],
     extras: Mapping[str, Any],
-    *,
     now: float,
     request_id: str,
     api: str = "chat",
-) -> Reading:
-    """Recognise the caller's prompt, resolve the variables, and gather the facts. Raises `BadRequest`.
+) -> tuple[Ask, Facts, Recognition]:
+    """Return what a route answers, what rules look at, and what was recognised of a prompt that the caller sent.
 
-    `body` and `extras` are `parse`'s; `headers` have lower-case names; `now` is in Unix seconds.
+    `body` and `extras` are `parse`'s; `headers` have lower-case names; `now` is in Unix seconds. Raises `BadRequest`
+    where variables are missing or unknown.
     """
     known = service.policy.known_prompts
     messages = body.get("messages")
@@ -93,7 +83,7 @@ def read(
         messages=messages,
         caller_prompt=found.result,
     )
-    return Reading(Ask(body, messages or [], given, untouched=near), facts, found)
+    return Ask(body, messages or [], given, untouched=near), facts, found
 
 
 def unrenderable(error: RenderError) -> BadRequest:

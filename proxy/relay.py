@@ -7,8 +7,7 @@ status is held meanwhile. After it, a failure is an event in the stream.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 from policies.decision import Decision
 from proxy.account import Account, Trial
@@ -29,8 +28,6 @@ from routes import failure
 from routes.chat import Unencodable, encode, with_stream_usage
 from routes.effects import Relay, Relayed
 from routes.params import apply_all
-
-T = TypeVar("T")
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
@@ -58,14 +55,17 @@ class Relaying:
         self.learned = learned
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
-        self.failed: Failed | None = None  # of the last attempt
-        self.retry_after: float | None = None  # the smallest that any attempt was told
-        self.committed = False  # content has gone out: no other answer is possible
-        self.served = False  # an answer has gone out whole
-        self.last: Trial | None = None
-        self.stream: Stream | None = None  # the one whose content went out
-        self._hold: Hold | None = None
         self._loop = asyncio.get_running_loop()
+
+    # What a request begins with; as class attributes they cost nothing until they change.
+    failed: Failed | None = None  # of the last attempt
+    retry_after: float | None = None  # the smallest that any attempt was told
+    committed = False  # content has gone out: no other answer is possible
+    served = False  # an answer has gone out whole
+    last: Trial | None = None
+    stream: Stream | None = None  # the one whose content went out
+    answer: bytes | None = None  # a whole answer, ready to be sent
+    _hold: Hold | None = None
 
     async def relay(self, effect: Relay) -> Relayed:
         account, route = self.account, effect.route
@@ -73,13 +73,15 @@ class Relaying:
         if model.forwards:
             model = model.asking(account.asked)
         endpoint = pick(model.endpoints)
+        asked = with_stream_usage(effect.body)
+        data = encoded(effect.body, endpoint)  # before the trial is opened: what cannot be sent is no attempt
         trial = self.last = account.open_trial(route, effect.role, model, endpoint)
         if account.stream and self._hold is None:
             limits = account.snapshot.server.limits
-            self._hold = Hold(limits.hold, limits.keep_alive_comment, lambda: self._comment(trial))
+            self._hold = Hold(limits.hold, limits.keep_alive_comment, self._comment)
         result = "cancelled"
         try:
-            await self._attempt(trial, effect.body)
+            await self._attempt(trial, data, asked)
             result = "ok"
         except Failed as failed:
             result = failed.failure
@@ -91,28 +93,23 @@ class Relaying:
             return Relayed()
         return Relayed(failure=result, committed=self.committed)
 
-    def named(self) -> bytes:
-        """The header lines that name the decision and the last route tried."""
-        return self.heads.named(self.decision, self.last.route) if self.last is not None else b""
-
     def close(self) -> None:
         if self._hold is not None:
             self._hold.end()
 
     # --- one attempt
 
-    async def _attempt(self, trial: Trial, body: dict[str, Any]) -> None:
-        asked = with_stream_usage(body)
-        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop.time(), self.account.stream)
-        call = Call(
-            path=CHAT,
-            body=self._encode(body, trial.endpoint),
-            headers=self.forwarded,
-            stream=self.account.stream,
-            connect_timeout=deadlines.connect,
-        )
+    async def _attempt(self, trial: Trial, body: bytes, asked: bool) -> None:
+        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream)
+        call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect)
         upstream = self.upstreams.get(trial.endpoint.target)
-        reply = await self._waiting(upstream.send(call, deadlines.first()), deadlines)
+        waited = time.perf_counter()
+        try:
+            reply = await upstream.send(call, deadlines.first)
+        except Failed as failed:
+            raise deadlines.explain(failed, False) from None
+        finally:
+            self.account.waited += time.perf_counter() - waited
         try:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
@@ -130,15 +127,6 @@ class Relaying:
             raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
         finally:
             reply.close()
-
-    def _encode(self, body: dict[str, Any], endpoint: Endpoint) -> bytes:
-        body["model"] = endpoint.model
-        if endpoint.dialect:
-            apply_all(endpoint.dialect, body)
-        try:
-            return encode(body)
-        except Unencodable as error:
-            raise unsendable(error) from None
 
     async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
@@ -207,22 +195,18 @@ class Relaying:
     async def _read_all(self, reply: Reply, deadlines: Deadlines, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while data := await self._waiting(reply.read(deadlines.next(False)), deadlines):
-            parts.append(data)
-            size += len(data)
-            if size > limit:
-                raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _waiting(self, something: Awaitable[T], deadlines: Deadlines) -> T:
-        """Wait for the upstream; the time is not ours."""
         waited = time.perf_counter()
         try:
-            return await something
+            while data := await reply.read(deadlines.first):
+                parts.append(data)
+                size += len(data)
+                if size > limit:
+                    raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
         except Failed as failed:
             raise deadlines.explain(failed, False) from None
         finally:
             self.account.waited += time.perf_counter() - waited
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _drain(self) -> None:
         waited = time.perf_counter()
@@ -230,8 +214,6 @@ class Relaying:
         self.account.waited += time.perf_counter() - waited
 
     # --- the caller's side
-
-    answer: bytes | None = None  # a whole answer, ready to be sent
 
     def _commit(self, trial: Trial, stream: Stream) -> None:
         """The first content event is here: from now on this attempt is the answer."""
@@ -247,9 +229,10 @@ class Relaying:
             attempts = len(self.account.attempts) + 1
             self.exchange.start(200, self.heads.stream(self.account.id, self.decision, trial.route, attempts))
 
-    def _comment(self, trial: Trial) -> None:
-        self._start(trial)
-        self.exchange.write(WAITING)
+    def _comment(self) -> None:
+        if self.last is not None:
+            self._start(self.last)
+            self.exchange.write(WAITING)
 
     def _complete(self, trial: Trial) -> None:
         """The attempt is booked: end the stream, or send the whole answer with what it cost."""
@@ -268,6 +251,17 @@ class Relaying:
         self.failed = failed
         if failed.retry_after is not None:
             self.retry_after = min(failed.retry_after, self.retry_after or failed.retry_after)
+
+
+def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
+    """The body in the endpoint's dialect, as bytes. Raises `BadRequest` for what JSON cannot say."""
+    body["model"] = endpoint.model
+    if endpoint.dialect:
+        apply_all(endpoint.dialect, body)
+    try:
+        return encode(body)
+    except Unencodable as error:
+        raise unsendable(error) from None
 
 
 def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:

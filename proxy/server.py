@@ -14,17 +14,20 @@ from typing import Any, cast
 from typing import Protocol as Interface
 
 import httptools
-import orjson
 import uvicorn
 from uvicorn.server import ServerState
 
+from proxy.account import new_id
 from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, TooLarge
 from proxy.exchange import Exchange, encode
+from proxy.wire.error import reply_error
 
-MAX_HEADER_BYTES = 64 * 1024
+MAX_HEADER_BYTES = 64 * 1024  # of a head; also of what may come between two pieces of a body: chunk lines, trailers
 MAX_HEADERS = 200
 KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' pools keep theirs
 HEADER_DEADLINE = 20.0  # seconds to send a request's head, from the connection's start or the head's first byte
+BODY_DEADLINE = 60.0  # seconds that may pass between two pieces of a body
+LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
 SMALL_BODY = 256 * 1024  # bytes; above it the application starts before the body has come, so that it can refuse
 
 
@@ -60,7 +63,8 @@ class Protocol(asyncio.Protocol):
         self.is_write_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -68,10 +72,19 @@ class Protocol(asyncio.Protocol):
         self._in_head = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._dated: list[tuple[bytes, bytes]] = []
+        self._date = b""
+        self._is_deaf = False  # what still comes is thrown away: this connection ends with the answers it owes
+        self._refusal: PointsmanError | None = None  # the last of them, for what was no request
+        self._upgrades = False  # the head just read offers another protocol
 
     @property
     def date(self) -> bytes:
-        return encode(self.server_state.default_headers)
+        """The date header's line; uvicorn makes a new list of headers each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._dated:
+            self._dated, self._date = headers, encode(headers)
+        return self._date
 
     # --- the connection
 
@@ -96,12 +109,13 @@ class Protocol(asyncio.Protocol):
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
 
     def shutdown(self) -> None:
-        """uvicorn's word that the server drains: finish what runs, take nothing new."""
+        """uvicorn's word that the server drains: finish what runs or is coming, take nothing new."""
         self._closing = True
-        if self.current is None:
+        if self.current is None and self.reading is None:
             self.transport.close()
-        else:
-            self.current.keep_alive = False
+        for exchange in (self.current, self.reading):
+            if exchange is not None:
+                exchange.keep_alive = False
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -118,15 +132,19 @@ class Protocol(asyncio.Protocol):
             await self._writable
 
     def _check_idle(self) -> None:
-        """Close a connection that has been idle, or sending one head, for too long. One timer, re-armed by itself."""
-        now = self.loop.time()
-        busy = self.current is not None and not self._in_head
-        limit = HEADER_DEADLINE if self._in_head or not self._served else KEEP_ALIVE
-        left = limit - (now - self._since)
+        """Give up on a client that sends too slowly, or nothing for too long. One timer, re-armed by itself."""
+        if self._in_head:
+            limit, late = HEADER_DEADLINE, f"the request's head took longer than {HEADER_DEADLINE:.0f} seconds"
+        elif self.reading is not None:
+            limit, late = BODY_DEADLINE, f"nothing of the request's body came for {BODY_DEADLINE:.0f} seconds"
+        else:
+            limit, late = KEEP_ALIVE if self._served else HEADER_DEADLINE, ""
+        busy = bool(self.waiting) or (self.current is not None and not late)
+        left = limit - (self.loop.time() - self._since)
         if busy or left > 0:
             self._timer = self.loop.call_later(limit if busy else left, self._check_idle)
-        elif self._in_head:
-            self._refuse(RequestTimeout(f"the request's head took longer than {HEADER_DEADLINE:.0f} seconds"))
+        elif late:
+            self._refuse(RequestTimeout(late))
         else:
             self.transport.close()
 
@@ -135,24 +153,46 @@ class Protocol(asyncio.Protocol):
     # --- reading
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head or self.reading is None:
-            self._header_bytes += len(data)
+        if self._is_deaf:
+            return
+        self._header_bytes += len(data)
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(BadRequest("this server does not speak the protocol asked for with Upgrade"))
+            self._feed(data)
         except httptools.HttpParserCallbackError as error:
             cause = error.__context__
             self._refuse(cause if isinstance(cause, PointsmanError) else BadRequest("the request is malformed"))
         except httptools.HttpParserError:
             self._refuse(BadRequest("the request is not well-formed HTTP/1.1", code="malformed_http"))
         else:
-            if self._in_head and self._header_bytes > MAX_HEADER_BYTES:
+            if self._header_bytes > MAX_HEADER_BYTES:
                 self._refuse(HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes"))
+
+    def _feed(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._upgrades:  # CONNECT
+                    raise httptools.HttpParserError("this server is no tunnel") from None
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+
+    def _without_upgrade(self) -> bytes:
+        """The head just read without its offer of another protocol, which clients may make and servers ignore.
+
+        The parser takes the offer as accepted and would leave the body out, so it reads the request again.
+        """
+        offer = (b"connection", b"upgrade", b"http2-settings")
+        kept = encode(header for header in self._headers.items() if header[0] not in offer)
+        line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self._url)
+        self.parser = httptools.HttpRequestParser(self)
+        self._upgrades = False
+        return line + kept + b"\r\n"
 
     def on_message_begin(self) -> None:
         self._url = b""
-        self._headers = []
+        self._headers = {}
+        self._header_count = 0
         self._in_head = True
         self._since = self.loop.time()
 
@@ -160,20 +200,27 @@ class Protocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
             raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        headers = self._headers
+        headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if self._header_bytes > MAX_HEADER_BYTES:  # in one read, perhaps with a body
+            self._check_head()
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
-        headers: dict[bytes, bytes] = {}
-        for name, value in self._headers:
-            headers[name] = headers[name] + b", " + value if name in headers else value
-        keep_alive = self.parser.should_keep_alive() and not self._closing
-        exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive)
+        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._upgrades:
+            return  # it comes again, without the offer
+        headers = self._headers
+        modern = self.parser.get_http_version() == "1.1"
+        keep_alive = modern and self.parser.should_keep_alive() and not self._closing
+        exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
         self.reading = exchange
         length = int(headers.get(b"content-length") or 0)  # httptools has refused what is not a number
         limit = self.app.max_body
@@ -183,7 +230,14 @@ class Protocol(asyncio.Protocol):
             exchange.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
             self._begin(exchange)
 
+    def _check_head(self) -> None:
+        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
+        if size > MAX_HEADER_BYTES:
+            raise HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes")
+
     def on_body(self, body: bytes) -> None:
+        self._header_bytes = 0
+        self._since = self.loop.time()
         exchange = self.reading
         if exchange is None or exchange.refused is not None:
             return
@@ -196,8 +250,11 @@ class Protocol(asyncio.Protocol):
             exchange.body_ended()
 
     def on_message_complete(self) -> None:
+        if self._upgrades:
+            return
         exchange, self.reading = self.reading, None
         self._served = True
+        self._header_bytes = 0
         self._since = self.loop.time()
         if exchange is None or exchange.complete:
             return
@@ -245,21 +302,43 @@ class Protocol(asyncio.Protocol):
         self.server_state.total_requests += 1
         self.current = None
         self._since = self.loop.time()
-        if not exchange.keep_alive or not exchange.received:
-            self.transport.close()  # what is left of an unread body must not be taken for a request
-            return
-        if self.waiting:
+        if not exchange.received:
+            self._linger()  # what is left of an unread body must not be taken for a request
+        elif not exchange.keep_alive or self.transport.is_closing():
+            self.transport.close()
+        elif self.waiting:
             self._run(self.waiting.popleft())
-        elif not self.transport.is_closing():
+        elif self._refusal is not None:
+            self._answer_refusal(self._refusal)
+        if not self.waiting and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def _refuse(self, error: PointsmanError) -> None:
-        """Answer something that never became an exchange, and close."""
-        if self.current is None and not self.transport.is_closing():
-            exchange = Exchange(self, b"GET", "/", {}, False)
-            headers = encode([(b"content-type", b"application/json"), *error.headers()])
-            exchange.reply(error.http_status, headers, orjson.dumps(error.body()))
-        self.transport.close()
+        """What has come is no request: say so after the answers that are owed before it, and close."""
+        self._is_deaf = True
+        self._in_head = False
+        exchange, self.reading = self.reading, None
+        if exchange is not None and exchange.is_begun:
+            exchange.refused = exchange.refused or error
+            exchange.body_ended()
+        elif self.current is None:
+            self._answer_refusal(error)
+        else:
+            self._refusal = error
+
+    def _answer_refusal(self, error: PointsmanError) -> None:
+        reply_error(Exchange(self, b"GET", "/", {}, False), new_id(), error)
+
+    def _linger(self) -> None:
+        """Close, but let the client read the answer first: while it sends, a plain close would reset it."""
+        self._is_deaf = True
+        self.waiting.clear()
+        if self.transport.is_closing():
+            return
+        self.transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(LINGER, self.transport.close)
 
 
 class Server(uvicorn.Server):

@@ -9,6 +9,7 @@ import structlog
 
 from proxy import __version__
 from proxy.app import App
+from proxy.books import Books
 from proxy.config.load import load
 from proxy.config.problems import Problem
 from proxy.handler import Chat
@@ -55,6 +56,7 @@ class Worker:
         self.upstreams = Upstreams()
         self.learned = Learned()
         self._access = access
+        self.books = Books([self.meters.settled, self._log, Outages().settled])
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
 
@@ -64,13 +66,7 @@ class Worker:
         await prepare(snapshot)
         self._warm(snapshot)
         self.meters.use(snapshot)
-        chat = Chat(
-            self.holder,
-            self.upstreams,
-            self.learned,
-            self.meters,
-            [self.meters.settled, self._log, Outages().settled],
-        )
+        chat = Chat(self.holder, self.upstreams, self.learned, self.meters, self.books)
         self._server = Server(configure(App(self.holder, chat, self.life)))
         self._serving = self.tasks.spawn(self._server.serve(sockets=[self.listener]), name="data listener")
         while not self._server.started:
@@ -105,6 +101,7 @@ class Worker:
         return targets
 
     def state(self) -> State:
+        self.books.close()
         return {**self.meters.state(), **process()}
 
     async def drain(self, announce: float, limit: float) -> None:
@@ -122,6 +119,7 @@ class Worker:
         for connection in list(self._server.server_state.connections):
             cast(Protocol, connection).transport.close()
         await asyncio.sleep(0)
+        self.books.close()
         await self.upstreams.close()
         await self.tasks.close()
 

@@ -97,12 +97,12 @@ def _variables(found: "Explanation") -> str:
     prompt = None if found.decision.untouched else found.route.prompt
     if prompt is None:
         return ""
-    values: Mapping[str, Any] = {**prompt.defaults, **found.reading.ask.variables}
+    values: Mapping[str, Any] = {**prompt.defaults, **found.ask.variables}
     return ", ".join(f"{name} = {value(values[name])}" for name in sorted(prompt.known & values.keys()))
 
 
 def _caller_prompt(found: "Explanation") -> str:
-    seen = found.reading.found
+    seen = found.seen
     if seen.result == "near":
         return f"near {seen.prompt}: forwarded untouched"
     return f"exactly {seen.prompt}: {count(seen.cut, 'character')} cut" if seen.result == "exact" else ""

@@ -6,11 +6,13 @@ import httpx
 import orjson
 import pytest
 
+from policies.facts import Facts
 from proxy.config.load import load
 from proxy.errors import BadRequest, NotFound
 from proxy.keys import ANYONE, Caller
-from proxy.reading import Reading, parse, read, serving
+from proxy.reading import parse, read, serving
 from proxy.runtime import Snapshot
+from routes.route import Ask
 from tests.harness import Proxy
 from tests.proxy.cli.samples import VARIABLES, ask, write
 from tests.proxy.conftest import KEY
@@ -27,17 +29,19 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
     return found
 
 
-def reading(snapshot: Snapshot, system: str | None = None, **changes: Any) -> Reading:
+def reading(snapshot: Snapshot, system: str | None = None, **changes: Any) -> tuple[Ask, Facts]:
     body = ask(**changes)
     if system is not None:
         body["messages"] = [{"role": "system", "content": system}, QUESTION]
-    parsed, extras = parse(orjson.dumps(body))
+    parsed, extras, _ = parse(orjson.dumps(body))
     service = serving(snapshot, ANYONE, parsed["model"])
-    return read(service, ANYONE, {}, parsed, extras, now=0.0, request_id="req_1")
+    ask_, facts, seen = read(service, ANYONE, {}, parsed, extras, 0.0, "req_1")
+    assert seen.result == facts.caller_prompt
+    return ask_, facts
 
 
 def test_what_is_ours_leaves_the_body() -> None:
-    body, extras = parse(orjson.dumps(ask(temperature=0.5)))
+    body, extras, _ = parse(orjson.dumps(ask(temperature=0.5)))
     assert extras == VARIABLES
     assert body == {"model": "support", "messages": [QUESTION], "temperature": 0.5}
 
@@ -61,21 +65,21 @@ def test_a_policy_that_the_key_may_not_use_does_not_exist(snapshot: Snapshot) ->
 
 
 def test_a_known_prompt_is_cut_and_its_variables_are_kept(snapshot: Snapshot) -> None:
-    found = reading(snapshot, OLD_PROMPT, pointsman=None)
-    assert found.ask.messages == [QUESTION]
-    assert found.ask.variables == {"company": "Initech"}
-    assert found.facts.caller_prompt == "exact"
-    assert found.facts.prompt_tokens == len("Where is my order?") / 4
+    cut, facts = reading(snapshot, OLD_PROMPT, pointsman=None)
+    assert cut.messages == [QUESTION]
+    assert cut.variables == {"company": "Initech"}
+    assert facts.caller_prompt == "exact"
+    assert facts.prompt_tokens == len("Where is my order?") / 4
 
 
 def test_the_bodys_variables_win_over_the_prompts(snapshot: Snapshot) -> None:
-    assert reading(snapshot, OLD_PROMPT).ask.variables == {"company": "ACME"}
+    assert reading(snapshot, OLD_PROMPT)[0].variables == {"company": "ACME"}
 
 
 def test_a_nearly_known_prompt_needs_no_variables(snapshot: Snapshot) -> None:
-    found = reading(snapshot, NEAR_PROMPT, pointsman=None)
-    assert found.ask.untouched
-    assert found.ask.messages[0]["content"] == NEAR_PROMPT
+    near, _ = reading(snapshot, NEAR_PROMPT, pointsman=None)
+    assert near.untouched
+    assert near.messages[0]["content"] == NEAR_PROMPT
     with pytest.raises(BadRequest, match="variable 'company' is required"):
         reading(snapshot, "Be terse.", pointsman=None)
 
