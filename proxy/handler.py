@@ -1,36 +1,29 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from policies.caller_prompt import Recognition, recognise
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
-from proxy import variables
 from proxy.account import Account
 from proxy.books import Books, Lease
 from proxy.driver import drive
-from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
-from proxy.models import serving
+from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
-from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
-
-NO_EXTRAS: Mapping[str, Any] = {}
-UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
 class Meters(Protocol):
@@ -101,10 +94,10 @@ class Chat:
                 if exchange.disconnected and relaying.last is not None:
                     account.close_baseline(relaying.last, self.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
-        except RenderError as unrenderable:
-            error = "invalid_variables"
-            refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
-            reply_error(exchange, account.id, refusal, self._named(account))
+        except RenderError as failed:
+            refused = unrenderable(failed)
+            error = refused.code
+            reply_error(exchange, account.id, refused, self._named(account))
         except PointsmanError as refusal:
             error = refusal.code
             reply_error(exchange, account.id, refusal, self._named(account))
@@ -120,43 +113,21 @@ class Chat:
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
-        account.caller = snapshot.keys.caller(headers.get(b"authorization"))
+        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         check_content_type(headers.get(b"content-type"))
-        body = wire.parse(await exchange.read())
-        extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
-        account.is_text = wire.check_chat(body)
+        body, extras, account.is_text = parse(await exchange.read())
         account.asked = body["model"]
         account.stream = body.get("stream") is True
-        service = account.service = serving(snapshot, account.caller, body["model"])
-        found = self._recognise(service, body)
-        given = variables.resolve(
-            service, found.variables, extras.get("variables") or {}, near=found.result == "near"
-        )
-        messages = found.messages if found.cut else body["messages"]
-        facts = Facts(
-            body=body,
-            headers=headers,
-            extras=extras,
-            tenant=account.caller.tenant,
-            key=account.caller.key,
-            now=account.started,
-            request_id=account.id,
-            messages=messages,
-            caller_prompt=found.result,
-        )
+        service = account.service = serving(snapshot, caller, body["model"])
+        ask, facts, found = read(service, caller, headers, body, extras, account.started, account.id)
         account.caller_prompt = found.result
         if service.baseline is not None:
             account.rate = self.learned.arrived(service.policy.name, account.t0)
-        account.variables = given
+        account.variables = ask.variables
         session = extras.get("session") or headers.get(b"x-session-id")
         account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
-        return Ask(body, messages, given, untouched=found.result == "near"), facts, service
-
-    @staticmethod
-    def _recognise(service: Service, body: Mapping[str, Any]) -> Recognition:
-        known = service.policy.known_prompts
-        return UNKNOWN if known is None else recognise(known, body["messages"])
+        return ask, facts, service
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:

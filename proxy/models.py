@@ -4,29 +4,10 @@ from typing import Any
 
 import orjson
 
-from proxy.errors import NotFound
 from proxy.exchange import Exchange
 from proxy.heads import JSON
-from proxy.keys import Caller
-from proxy.runtime import Holder, Service, Snapshot
-
-
-def may_use(caller: Caller, name: str) -> bool:
-    return caller.policies is None or name in caller.policies
-
-
-def serving(snapshot: Snapshot, caller: Caller, model: str) -> Service:
-    """The policy that serves the asked model. Raises `NotFound`, also for one that the key may not use."""
-    service = snapshot.services.get(model)
-    if service is None or model == "*":
-        service = snapshot.services.get("*")
-    if service is None or not may_use(caller, service.policy.name):
-        raise NotFound(
-            f"the model '{model[:200]}' does not exist or you do not have access to it",
-            param="model",
-            code="model_not_found",
-        )
-    return service
+from proxy.reading import may_use, serving
+from proxy.runtime import Holder, Snapshot
 
 
 class Models:
