@@ -3,9 +3,9 @@
 Plain bookkeeping: it never waits and decides nothing. Clocks are read here and nowhere else on the request path.
 """
 
-import os
 import time
 from collections.abc import Mapping
+from random import getrandbits
 from typing import Any
 
 from policies.decision import Decision
@@ -20,8 +20,8 @@ from routes.route import Route
 
 
 def new_id() -> str:
-    """A request id of 128 random bits; facts such as `chance` are taken from it."""
-    return "req_" + os.urandom(16).hex()
+    """A request id of 128 random bits; facts such as `chance` are taken from it. It names, it opens nothing."""
+    return f"req_{getrandbits(128):032x}"
 
 
 class Trial:
@@ -73,21 +73,23 @@ class Account:
         self.client_id = client_id
         self.started = time.time()
         self.t0 = time.perf_counter()
-        self.caller: Caller = ANYONE
-        self.session: str | None = None
-        self.service: Service | None = None
-        self.decision: Decision | None = None
-        self.asked = ""  # the model as the caller named it
-        self.stream = False
-        self.caller_prompt = "none"
-        self.caller_characters = 0  # of the caller's own messages and tools
-        self.variables: Mapping[str, Any] = {}
         self.attempts: list[Attempt] = []
-        self.waited = 0.0  # seconds spent waiting for upstreams and for the client
-        self.first_content: float | None = None
-        self.baseline: Baseline = NO_BASELINE
-        self.rate = 0.0  # the policy's requests per second
-        self.is_text = True  # without images, whose tokens have no characters
+
+    # What a request begins with; as class attributes they cost nothing until they change.
+    caller: Caller = ANYONE
+    session: str | None = None
+    service: Service | None = None
+    decision: Decision | None = None
+    asked = ""  # the model as the caller named it
+    stream = False
+    caller_prompt = "none"
+    caller_characters = 0  # of the caller's own messages and tools
+    variables: Mapping[str, Any] = {}
+    waited = 0.0  # seconds spent waiting for upstreams and for the client
+    first_content: float | None = None
+    baseline: Baseline = NO_BASELINE
+    rate = 0.0  # the policy's requests per second
+    is_text = True  # without images, whose tokens have no characters
 
     def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
         prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0

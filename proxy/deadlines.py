@@ -1,7 +1,6 @@
 """When the waits of one attempt end: first content, idle, total. `connect` is the upstream client's own."""
 
 import asyncio
-from collections.abc import Mapping
 
 from proxy.runtime import Timeouts
 from proxy.upstreams.base import Failed
@@ -10,36 +9,29 @@ from routes.route import Route
 
 
 class Deadlines:
-    """When an attempt's waits end, as `loop.time()`: the route's own timeouts over the endpoint's."""
+    """As `loop.time()`: the route's own timeouts over the endpoint's."""
 
-    __slots__ = ("_first", "_idle", "_now", "_seconds", "_streamed", "_total", "connect")
+    __slots__ = ("_limits", "_loop", "_total", "connect", "first")
 
-    def __init__(self, route: Route, base: Timeouts, now: float, streamed: bool) -> None:
-        timeouts: Mapping[str, float] = route.timeouts
-        self.connect = timeouts.get("connect", base.connect)
-        self._idle = timeouts.get("idle", base.idle)
-        total = timeouts.get("total", base.total)
-        first = timeouts.get("first_content", base.first_content)
-        self._total = now + total
+    def __init__(self, route: Route, base: Timeouts, loop: asyncio.AbstractEventLoop, streamed: bool) -> None:
+        limits = base.under(route.timeouts) if route.timeouts else base
+        now = loop.time()
+        self._loop = loop
+        self._limits = limits
+        self._total = now + limits.total
+        self.connect = limits.connect
         # the first content of a whole answer is its end
-        self._first = min(now + first, self._total) if streamed else self._total
-        self._seconds = {"first_content": first, "idle": self._idle, "total": total}
-        self._now = asyncio.get_running_loop().time
-        self._streamed = streamed
-
-    def first(self) -> float:
-        return self._first
+        self.first = min(now + limits.first_content, self._total) if streamed else self._total
 
     def next(self, content: bool) -> float:
         """When the next read must have brought something."""
-        return min(self._now() + self._idle, self._total) if content else self._first
+        return min(self._loop.time() + self._limits.idle, self._total) if content else self.first
 
     def explain(self, failed: Failed, content: bool) -> Failed:
         """Say which limit a timeout was."""
         if failed.failure != failure.TIMEOUT or failed.phase == "connect":
             return failed
         running = "idle" if content else "first_content"
-        phase = "total" if self._now() >= self._total else running
-        return Failed(
-            failure.TIMEOUT, f"{failed.message} ({phase} timeout of {self._seconds[phase]:g} s)", phase=phase
-        )
+        phase = "total" if self._loop.time() >= self._total else running
+        seconds: float = getattr(self._limits, phase)
+        return Failed(failure.TIMEOUT, f"{failed.message} ({phase} timeout of {seconds:g} s)", phase=phase)

@@ -28,6 +28,7 @@ from routes.route import Ask, run
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
 
+NO_EXTRAS: Mapping[str, Any] = {}
 UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
@@ -124,14 +125,10 @@ class Chat:
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
         account.caller = snapshot.keys.caller(headers.get(b"authorization"))
-        content_type = headers.get(b"content-type", b"application/json").partition(b";")[0].strip().lower()
-        if content_type != b"application/json":
-            raise UnsupportedMedia(
-                f"the request's content type is {content_type.decode('latin-1')[:100]!r}: send application/json"
-            )
-        body = wire.parse(await exchange.read())
-        extras = wire.extras(body)
-        wire.check_chat(body)
+        check_content_type(headers.get(b"content-type"))
+        body = wire.parse(exchange.body if exchange.received else await exchange.read())
+        extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
+        account.is_text = wire.check_chat(body)
         account.asked = body["model"]
         account.stream = body.get("stream") is True
         service = account.service = serving(snapshot, account.caller, body["model"])
@@ -152,10 +149,11 @@ class Chat:
             caller_prompt=found.result,
         )
         account.caller_prompt = found.result
-        account.rate = self.learned.arrived(service.policy.name, account.t0)
-        account.is_text = not facts.images
+        if service.baseline is not None:
+            account.rate = self.learned.arrived(service.policy.name, account.t0)
         account.variables = given
-        account.session = facts.session
+        session = extras.get("session") or headers.get(b"x-session-id")
+        account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
         return Ask(body, messages, given, untouched=found.result == "near"), facts, service
 
@@ -223,5 +221,18 @@ def client_id(exchange: Exchange) -> str | None:
     return "".join(c for c in given.decode("latin-1")[:128] if " " <= c <= "~")
 
 
+def check_content_type(content_type: bytes | None) -> None:
+    if content_type is None or content_type == b"application/json":
+        return
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json":
+        raise UnsupportedMedia(
+            f"the request's content type is {kind.decode('latin-1')[:100]!r}: send application/json"
+        )
+
+
 def forwarded(exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
+    headers = exchange.headers
+    if b"traceparent" not in headers and b"openai-beta" not in headers and b"tracestate" not in headers:
+        return ()
     return tuple((name, exchange.headers[name]) for name in FORWARDED if name in exchange.headers)

@@ -28,6 +28,10 @@ def digest(secret: str | bytes) -> bytes:
 @dataclass(frozen=True, slots=True)
 class KeyRing:
     callers: Mapping[bytes, Caller] = field(default_factory=dict)  # by digest; empty: everyone may call
+    _known: Mapping[bytes, tuple[bytes, Caller]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_known", {known: (known, caller) for known, caller in self.callers.items()})
 
     def caller(self, authorization: bytes | None) -> Caller:
         """Return who sent this `Authorization` header. Raises `Unauthorized`.
@@ -43,10 +47,10 @@ class KeyRing:
         if scheme.lower() != b"bearer" or not token.strip():
             raise Unauthorized("the Authorization header is not `Bearer KEY`")
         given = digest(token.strip())
-        for known, caller in self.callers.items():
-            if hmac.compare_digest(known, given):
-                return caller
-        raise Unauthorized("incorrect API key")
+        found = self._known.get(given)
+        if found is None or not hmac.compare_digest(found[0], given):
+            raise Unauthorized("incorrect API key")
+        return found[1]
 
     def __repr__(self) -> str:
         return f"KeyRing({len(self.callers)} keys)"

@@ -7,8 +7,7 @@ status is held meanwhile. After it, a failure is an event in the stream.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any
 
 from policies.decision import Decision
 from proxy.account import Account, Trial
@@ -29,8 +28,6 @@ from routes import failure
 from routes.chat import Unencodable, encode, with_stream_usage
 from routes.effects import Relay, Relayed
 from routes.params import apply_all
-
-T = TypeVar("T")
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
@@ -58,14 +55,17 @@ class Relaying:
         self.learned = learned
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
-        self.failed: Failed | None = None  # of the last attempt
-        self.retry_after: float | None = None  # the smallest that any attempt was told
-        self.committed = False  # content has gone out: no other answer is possible
-        self.served = False  # an answer has gone out whole
-        self.last: Trial | None = None
-        self.stream: Stream | None = None  # the one whose content went out
-        self._hold: Hold | None = None
         self._loop = asyncio.get_running_loop()
+
+    # What a request begins with; as class attributes they cost nothing until they change.
+    failed: Failed | None = None  # of the last attempt
+    retry_after: float | None = None  # the smallest that any attempt was told
+    committed = False  # content has gone out: no other answer is possible
+    served = False  # an answer has gone out whole
+    last: Trial | None = None
+    stream: Stream | None = None  # the one whose content went out
+    answer: bytes | None = None  # a whole answer, ready to be sent
+    _hold: Hold | None = None
 
     async def relay(self, effect: Relay) -> Relayed:
         account, route = self.account, effect.route
@@ -100,16 +100,16 @@ class Relaying:
     # --- one attempt
 
     async def _attempt(self, trial: Trial, body: bytes, asked: bool) -> None:
-        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop.time(), self.account.stream)
-        call = Call(
-            path=CHAT,
-            body=body,
-            headers=self.forwarded,
-            stream=self.account.stream,
-            connect_timeout=deadlines.connect,
-        )
+        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream)
+        call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect)
         upstream = self.upstreams.get(trial.endpoint.target)
-        reply = await self._waiting(upstream.send(call, deadlines.first()), deadlines)
+        waited = time.perf_counter()
+        try:
+            reply = await upstream.send(call, deadlines.first)
+        except Failed as failed:
+            raise deadlines.explain(failed, False) from None
+        finally:
+            self.account.waited += time.perf_counter() - waited
         try:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
@@ -195,22 +195,18 @@ class Relaying:
     async def _read_all(self, reply: Reply, deadlines: Deadlines, limit: int) -> bytes:
         parts: list[bytes] = []
         size = 0
-        while data := await self._waiting(reply.read(deadlines.next(False)), deadlines):
-            parts.append(data)
-            size += len(data)
-            if size > limit:
-                raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _waiting(self, something: Awaitable[T], deadlines: Deadlines) -> T:
-        """Wait for the upstream; the time is not ours."""
         waited = time.perf_counter()
         try:
-            return await something
+            while data := await reply.read(deadlines.first):
+                parts.append(data)
+                size += len(data)
+                if size > limit:
+                    raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
         except Failed as failed:
             raise deadlines.explain(failed, False) from None
         finally:
             self.account.waited += time.perf_counter() - waited
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _drain(self) -> None:
         waited = time.perf_counter()
@@ -218,8 +214,6 @@ class Relaying:
         self.account.waited += time.perf_counter() - waited
 
     # --- the caller's side
-
-    answer: bytes | None = None  # a whole answer, ready to be sent
 
     def _commit(self, trial: Trial, stream: Stream) -> None:
         """The first content event is here: from now on this attempt is the answer."""

@@ -21,6 +21,10 @@ class Timeouts:
     idle: float = 60.0
     total: float = 600.0
 
+    def under(self, own: Mapping[str, float]) -> "Timeouts":
+        """These, with a route's own over them."""
+        return replace(self, **own)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:

@@ -63,7 +63,8 @@ class Protocol(asyncio.Protocol):
         self.is_write_paused = False
         self._writable: asyncio.Future[None] | None = None
         self._url = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
         self._header_bytes = 0
         self._body: list[bytes] = []
         self._body_bytes = 0
@@ -74,10 +75,16 @@ class Protocol(asyncio.Protocol):
         self._is_deaf = False  # what still comes is thrown away: this connection ends with the answers it owes
         self._refusal: PointsmanError | None = None  # the last of them, for what was no request
         self._upgrades = False  # the head just read offers another protocol
+        self._dated: list[tuple[bytes, bytes]] = []
+        self._date = b""
 
     @property
     def date(self) -> bytes:
-        return encode(self.server_state.default_headers)
+        """The date header's line; uvicorn makes a new list of headers each second."""
+        headers = self.server_state.default_headers
+        if headers is not self._dated:
+            self._dated, self._date = headers, encode(headers)
+        return self._date
 
     # --- the connection
 
@@ -176,7 +183,7 @@ class Protocol(asyncio.Protocol):
         The parser takes the offer as accepted and would leave the body out, so it reads the request again.
         """
         offer = (b"connection", b"upgrade", b"http2-settings")
-        kept = encode(header for header in self._headers if header[0] not in offer)
+        kept = encode(header for header in self._headers.items() if header[0] not in offer)
         line = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self._url)
         self.parser = httptools.HttpRequestParser(self)
         self._upgrades = False
@@ -184,7 +191,8 @@ class Protocol(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._url = b""
-        self._headers = []
+        self._headers = {}
+        self._header_count = 0
         self._in_head = True
         self._since = self.loop.time()
 
@@ -192,9 +200,12 @@ class Protocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if len(self._headers) >= MAX_HEADERS:
+        self._header_count += 1
+        if self._header_count > MAX_HEADERS:
             raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
-        self._headers.append((name.lower(), value))
+        name = name.lower()
+        headers = self._headers
+        headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -203,12 +214,10 @@ class Protocol(asyncio.Protocol):
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
-        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-        if self._upgrades:
+        headers = self._headers
+        if b"upgrade" in headers and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrades = True
             return  # it comes again, without the offer
-        headers: dict[bytes, bytes] = {}
-        for name, value in self._headers:
-            headers[name] = headers[name] + b", " + value if name in headers else value
         modern = self.parser.get_http_version() == "1.1"
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
@@ -222,7 +231,7 @@ class Protocol(asyncio.Protocol):
             self._begin(exchange)
 
     def _check_head(self) -> None:
-        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers)
+        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
         if size > MAX_HEADER_BYTES:
             raise HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes")
 
@@ -251,7 +260,7 @@ class Protocol(asyncio.Protocol):
             return
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        exchange.received = True
+        exchange.received = exchange.refused is None
         self._begin(exchange)
         exchange.body_ended()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from proxy.meter.cost import Cost
 from proxy.meter.usage import Usage
-from proxy.value import value
+from routes.value import value
 
 
 @value

@@ -22,6 +22,7 @@ from proxy.runtime import Holder, Snapshot
 from proxy.server import Protocol, Server, configure
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
+from proxy.upstreams.base import Target
 from proxy.upstreams.registry import Upstreams
 
 log = structlog.get_logger("pointsman")
@@ -61,6 +62,7 @@ class Worker:
         """Serve; returns once connections are taken. LiteLLM, if a model needs it, is imported before that."""
         snapshot = self.holder.snapshot
         await prepare(snapshot)
+        self._warm(snapshot)
         self.meters.use(snapshot)
         chat = Chat(
             self.holder,
@@ -89,10 +91,18 @@ class Worker:
             return Reloaded(self.holder.snapshot.hash, problems)
         snapshot = loaded.snapshot
         await prepare(snapshot)
+        targets = self._warm(snapshot)
         self.meters.use(snapshot)
         self.holder.swap(snapshot)
-        await self.upstreams.retire({end.target for model in snapshot.models.values() for end in model.endpoints})
+        await self.upstreams.retire(targets)
         return Reloaded(snapshot.hash, problems)
+
+    def _warm(self, snapshot: Snapshot) -> set[Target]:
+        """Make the clients before they are needed: loading a CA bundle would hold up a request."""
+        targets = {endpoint.target for model in snapshot.models.values() for endpoint in model.endpoints}
+        for target in targets:
+            self.upstreams.get(target)
+        return targets
 
     def state(self) -> State:
         return {**self.meters.state(), **process()}

@@ -7,11 +7,13 @@ whole answer comes back, a shadow) join here.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from routes.value import value
+
 if TYPE_CHECKING:
     from routes.route import Route
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relay:
     """Send this body to the route's model and relay its answer to the caller.
 
@@ -25,7 +27,7 @@ class Relay:
     role: str = "primary"  # or `fallback`: what the attempt is booked under
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Relayed:
     """How a `Relay` ended. `failure` is a class of `routes.failure`, or None where the answer was good."""
 

@@ -72,10 +72,26 @@ class Prompt:
     known: frozenset[str] = frozenset()
     required: frozenset[str] = frozenset()
     static_characters: int = 0
+    id: str = field(init=False)
+    # rendered once for requests without variables; None where a variable is required
+    plain: "tuple[tuple[dict[str, Any], ...], int] | None" = field(init=False, repr=False, compare=False)
 
-    @property
-    def id(self) -> str:
-        return f"{self.name}@{self.version}"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", f"{self.name}@{self.version}")
+        object.__setattr__(self, "plain", None)
+        if not self.required:
+            object.__setattr__(self, "plain", self._plain())
+
+    def _plain(self) -> tuple[tuple[dict[str, Any], ...], int] | None:
+        try:
+            texts = [self.text(message, {}) for message in self.messages]
+        except RenderError:  # an optional variable without a default: that is each request's own failure
+            return None
+        wires = (
+            message.wire or {"role": message.role, "content": orjson.Fragment(orjson.dumps(text))}
+            for message, text in zip(self.messages, texts, strict=True)
+        )
+        return tuple(wires), sum(map(len, texts))
 
     def render(self, variables: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
         """Return the messages as JSON objects, to be read only: static ones are shared between requests.
@@ -83,6 +99,8 @@ class Prompt:
         A static message's `content` is an `orjson.Fragment`. Names that the prompt does not know are ignored.
         Raises `MissingVariable` or `RenderError`.
         """
+        if not variables and self.plain is not None:
+            return self.plain[0]
         return tuple([message.wire or self.dynamic(message, variables) for message in self.messages])
 
     def dynamic(self, message: Message, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,6 +114,8 @@ class Prompt:
 
     def characters(self, variables: Mapping[str, Any]) -> int:
         """Return how many characters the rendered texts have. Raises as `render` does."""
+        if not variables and self.plain is not None:
+            return self.plain[1]
         values = {**self.defaults, **variables}
         dynamic = sum(message.template.length(values) for message in self.messages if message.text is None)
         return self.static_characters + dynamic

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from routes.chat import compose
 from routes.effects import Effect, FellBack, Relay, Relayed
+from routes.value import value
 
 if TYPE_CHECKING:
     from routes.params import Params
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3  # in all, whatever the fallbacks say: more tries only multiply load and cost
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ask:
     """What the caller wants, ready for any route: each attempt starts from this and changes nothing in it."""
 

@@ -55,8 +55,17 @@ class Proxy:
     def __enter__(self) -> Self:
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", "-c", str(self.config), "--port", "0", "--admin-port", "0"]
-                + list(self._args),
+                [
+                    sys.executable,
+                    "-m",
+                    "proxy",
+                    "serve",
+                    "-c",
+                    str(self.config),
+                    "--port=0",
+                    "--admin-port=0",
+                    *self._args,
+                ],
                 stderr=log,
                 stdout=log,
                 cwd=ROOT,

@@ -383,6 +383,7 @@ def config() -> list[list[Panel]]:
                 "Requests per second to models without a price: they cost something, and we cannot say how much.",
                 [(rate(UNPRICED, "model"), "{{model}}")],
                 "reqps",
+                empty="None",
                 size=(5, 7),
             ),
         ]

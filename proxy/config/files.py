@@ -69,7 +69,7 @@ def read_all(main: Path, files: Files, *, tests: bool = True) -> Node:
     merged.add_file(main, stack=())
     if tests:
         for path in _tests_beside(main, merged.seen):
-            merged.add_file(path, stack=(main.resolve(),))
+            merged.add_file(path, stack=(_real(main),))
     return merged.tree()
 
 
@@ -78,7 +78,7 @@ def _tests_beside(main: Path, read: set[Path]) -> list[Path]:
     found = []
     for path in sorted(main.parent.glob("*.test.yaml")):
         owner = path.with_name(path.name.removesuffix(".test.yaml") + ".yaml")
-        if not owner.exists() or owner.resolve() in read:
+        if not owner.exists() or _real(owner) in read:
             found.append(path)
     return found
 
@@ -97,7 +97,7 @@ class _Merged:
         return Node(self.top, self.root or Place("config"), self.places)
 
     def add_file(self, path: Path, stack: tuple[Path, ...]) -> None:
-        real = path.resolve()
+        real = _real(path)
         if real in self.seen or len(self.seen) >= MAX_FILES:
             return
         self.seen.add(real)
@@ -112,6 +112,8 @@ class _Merged:
         if not isinstance(node.value, dict):
             self.files.report(node.place, "error", "wrong-type", f"a config is a map, not {shown(node.plain())}")
             return
+        if not node.value and not stack:  # most likely caught while being written
+            self.files.report(node.place, "error", "empty-config", f"{shown_path(path)} is empty")
         for key, child in node.value.items():
             self.add_section(key, child, node.keys[key], is_main=not stack)
         self.include(node.value.get("include"), path, (*stack, real))
@@ -170,11 +172,16 @@ class _Merged:
             self.files.paths.add(str(base))
             self.files.report(place, "error", "file-not-found", f"no such file: {shown_path(base)}")
         for match in found:
-            if match.resolve() in stack:
+            if _real(match) in stack:
                 if not is_glob:  # `include: '*.yaml'` meets itself and means the others
                     self.files.report(place, "error", "include-cycle", f"{shown_path(match)} leads back to this file")
                 continue
             self.add_file(match, stack)
+
+
+def _real(path: Path) -> Path:
+    """One name for one file. `Path.resolve` would raise where links go in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -99,7 +99,9 @@ class _Reader:
             return
         assert isinstance(node.value, dict)
         for version, child in node.value.items():
-            if isinstance(child.value, str):
+            if is_unknown(child.value):
+                self.library.broken.add(name)
+            elif isinstance(child.value, str):
                 self.from_file(name, version, _beside(child.place, child.value), child.place)
             else:
                 folder = Path(child.place.file).parent
@@ -117,7 +119,14 @@ class _Reader:
 
     def from_folder(self, name: str, folder: Path, place: Place) -> None:
         self.files.paths.add(str(folder))
-        found = [p for p in sorted(folder.iterdir()) if p.suffix in (".yaml", ".yml") and not p.name.startswith(".")]
+        try:
+            inside = sorted(folder.iterdir())
+        except OSError as failed:
+            self.library.broken.add(name)
+            message = f"cannot read {shown_path(folder)}: {failed.strerror}"
+            self.files.report(place, "error", "file-unreadable", message)
+            return
+        found = [p for p in inside if p.suffix in (".yaml", ".yml") and not p.name.startswith(".")]
         flat = [path for path in found if path.stem.startswith(f"{name}.")]
         for path in flat or found:
             self.from_file(name, path.stem.removeprefix(f"{name}."), path, place)

@@ -7,7 +7,20 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
-from proxy.config.values import WHOLE, Address, Duration, Flag, Moment, Name, SecretText, Size, is_unknown, wrong
+from proxy.config.values import (
+    WHOLE,
+    Address,
+    Duration,
+    Flag,
+    Moment,
+    Name,
+    PolicyName,
+    SecretText,
+    Size,
+    Timeout,
+    is_unknown,
+    wrong,
+)
 
 Dialect: TypeAlias = Literal["openai", "vllm", "none"]
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name
@@ -27,12 +40,12 @@ class Section(BaseModel):
 
 
 class Timeouts(Section):
-    connect: Duration | None = Field(default=None, description="Name look-up, TCP and TLS together.")
-    first_content: Duration | None = Field(
+    connect: Timeout | None = Field(default=None, description="Name look-up, TCP and TLS together.")
+    first_content: Timeout | None = Field(
         default=None, description="From sending to the first content of the answer."
     )
-    idle: Duration | None = Field(default=None, description="Between two pieces of the answer.")
-    total: Duration | None = Field(default=None, description="One attempt, from start to end.")
+    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer.")
+    total: Timeout | None = Field(default=None, description="One attempt, from start to end.")
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}
@@ -320,7 +333,7 @@ class Config(Section):
     )
     routes: dict[Name, Route] = Field(default={}, description="Routes that all policies share.")
     policies: dict[
-        Name, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=str | Route | Policy)]
+        PolicyName, Annotated[Policy, BeforeValidator(_as_policy, json_schema_input_type=str | Route | Policy)]
     ] = Field(default={}, description="The model names that clients ask for; `*` takes any other.")
     tests: list[Test] = Field(default=[], description="Policy tests.")
 

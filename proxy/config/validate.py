@@ -57,7 +57,8 @@ def validate(root: Node) -> Validated:
         except ValidationError as failed:
             errors = _pick_branches(root, failed.errors(include_url=False))
         if not problems:  # later rounds only see what cutting left behind
-            problems = [_problem(root, data, shapes, path, error) for path, _, error in errors]
+            told = [(path, error) for path, _, error in errors if not _is_misspelt(path, error, errors)]
+            problems = [_problem(root, data, shapes, path, error) for path, error in told]
         cuts = {_cut(path, error) for path, _, error in errors}
         if () in cuts:
             return Validated(None, root, problems)
@@ -82,6 +83,16 @@ def _pick_branches(root: Node, errors: Iterable[ErrorDetails]) -> list[_Located]
             error = error | {"ctx": {"expected": _either(first, error)}}
         kept[(path, kind)] = (path, union, error)
     return list(kept.values())
+
+
+def _is_misspelt(path: PathKey, error: ErrorDetails, errors: Iterable[_Located]) -> bool:
+    """Whether a missing key is there under a name so near that the unknown key's suggestion says it all."""
+    if error["type"] != "missing":
+        return False
+    strays = [
+        str(other[-1]) for other, _, stray in errors if stray["type"] == "extra_forbidden" and other[:-1] == path
+    ]
+    return did_you_mean(error["loc"][-1], strays) is not None
 
 
 def _either(first: ErrorDetails, second: ErrorDetails) -> str:

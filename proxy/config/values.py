@@ -49,9 +49,9 @@ def wrong(code: str, message: str) -> PydanticCustomError:
     return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\Z")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\Z")
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\Z")
 _BYTES: Final = {
     "B": 1,
     "kB": 10**3,
@@ -62,7 +62,7 @@ _BYTES: Final = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
-_NAME = re.compile(r"^[A-Za-z0-9*]([A-Za-z0-9._/:@ -]{0,98}[A-Za-z0-9._/:@-])?$")
+_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._/:@ -]{0,98}[A-Za-z0-9._/:@-])?$")
 
 
 def _as_number(value: Any) -> Any:
@@ -78,6 +78,13 @@ def _duration(value: Any) -> float:
     if isinstance(value, str) and (found := _DURATION.match(value.strip())) and len(value) < 32:
         return float(found[1]) * _SECONDS[found[2]]
     raise wrong("bad-duration", f"{shown(value)} is not a duration: write `500ms`, `2s`, `10m`, or seconds")
+
+
+def _timeout(value: Any) -> float:
+    seconds = _duration(value)
+    if seconds == 0:
+        raise wrong("bad-duration", "a timeout of 0 would fail every request")
+    return seconds
 
 
 def _size(value: Any) -> int:
@@ -124,7 +131,9 @@ def _address(value: Any) -> str:
 def _name(value: str) -> str:
     """Names become labels and headers."""
     if not is_unknown(value) and not _NAME.fullmatch(value):
-        raise wrong("bad-name", f"{shown(value)} cannot be a name: letters, digits and `._-/:@ `, at most 100")
+        raise wrong(
+            "bad-name", f"{shown(value)} cannot be a name: a letter or digit, then also `._-/:@ `, at most 100"
+        )
     return value
 
 
@@ -162,6 +171,7 @@ _AS_SIZE: Final = {
 }
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
+Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]
 WHOLE = BeforeValidator(_whole)  # for an `int` with bounds of its own
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -170,4 +180,5 @@ SecretText = Annotated[
 ]
 Address = Annotated[str, BeforeValidator(_address), WithJsonSchema({"type": "string"})]
 Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": _NAME.pattern})]
+PolicyName = Annotated[str, AfterValidator(lambda value: value if value == "*" else _name(value))]
 Moment = Annotated[str, AfterValidator(_moment)]

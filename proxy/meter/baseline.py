@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from proxy.meter.estimate import tokens
 from proxy.meter.price import Price
 from proxy.meter.usage import Usage
-from proxy.value import value
+from routes.value import value
 
 if TYPE_CHECKING:
     from proxy.settled import Attempt
@@ -176,10 +176,11 @@ def estimated(
     if price is None:
         return NO_BASELINE
     prompt = learned.prompt_tokens(model, prompt_chars)
-    static = min(prompt, learned.prompt_tokens(model, static_chars))
-    expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
-    observed = learned.cached_share(model) * prompt if prompt >= CACHEABLE_FROM else 0.0
-    cached = min(prompt, round(max(expected, observed)))
+    cached = 0
+    if prompt >= CACHEABLE_FROM:
+        static = min(prompt, learned.prompt_tokens(model, static_chars))
+        expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
+        cached = min(prompt, round(max(expected, learned.cached_share(model) * prompt)))
     usage = Usage(
         input=prompt - cached,
         cached_input=cached,

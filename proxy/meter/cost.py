@@ -1,6 +1,6 @@
 """Usage times price, exactly: integer pico-dollars (10^-12 US$), by kind."""
 
-from proxy.value import value
+from routes.value import value
 
 PICO = 10**12
 

@@ -121,15 +121,17 @@ def access(lines: Lines) -> Callable[[Settled], None]:
         return lambda settled: info("request", settled=settled)
 
     def sink(settled: Settled) -> None:
-        head = {"timestamp": datetime.now(UTC), "level": "info", "event": "request"}
-        lines.write(orjson.dumps(head | fields(settled), option=orjson.OPT_UTC_Z))
+        lines.write(orjson.dumps(fields(settled, datetime.now(UTC)), option=orjson.OPT_UTC_Z))
 
     return sink
 
 
-def fields(s: Settled) -> dict[str, Any]:
+def fields(s: Settled, timestamp: datetime, level: str = "info") -> dict[str, Any]:
     """What the access log tells of a request. Money is in US$, times in milliseconds."""
     line: dict[str, Any] = {
+        "timestamp": timestamp,
+        "level": level,
+        "event": "request",
         "id": s.id,
         "tenant": s.tenant,
         "key": s.key,
@@ -167,6 +169,10 @@ def _attempt(a: Attempt) -> dict[str, Any]:
 
 def _tokens(attempts: tuple[Attempt, ...]) -> dict[str, int]:
     """Billed tokens of all attempts, by kind; kinds without any are left out."""
+    if len(attempts) == 1:
+        u = attempts[0].usage
+        counts = (u.input, u.cached_input, u.cache_write, u.output, u.reasoning)
+        return {kind: count for kind, count in zip(KINDS, counts, strict=True) if count}
     totals: dict[str, int] = {}
     for attempt in attempts:
         u = attempt.usage
@@ -189,8 +195,9 @@ def _safe(text: str) -> str:
 def _head(_: WrappedLogger, level: str, event: EventDict) -> EventDict:
     """The fields that every line begins with. A settled request is spelled out here, once it will be logged."""
     settled = event.pop("settled", None)
-    head = {"timestamp": datetime.now(UTC), "level": level, "event": event.pop("event"), **event}
-    return head if settled is None else head | fields(settled)
+    if settled is not None:
+        return fields(settled, datetime.now(UTC), level)
+    return {"timestamp": datetime.now(UTC), "level": level, "event": event.pop("event"), **event}
 
 
 def _as_json(_: WrappedLogger, __: str, event: EventDict) -> bytes:

@@ -3,8 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from proxy.value import value
+from routes.value import value
 
+# OpenAI's own fields: without others there is nothing that a vendor could mean differently
+_PLAIN = {
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
+}
 KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
@@ -23,6 +31,11 @@ class Usage:
 
         Vendors differ in what their totals hold, and the branches below say where. Never raises.
         """
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        if type(prompt) is int and type(completion) is int and usage.keys() <= _PLAIN:
+            inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
+            if not inside and not outside and 0 <= prompt < 2**53 and 0 <= completion < 2**53:
+                return cls(prompt, 0, 0, completion, 0)  # nothing in the details: most answers of small models
         prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
         prompt = _first(usage, "prompt_tokens", "input_tokens")

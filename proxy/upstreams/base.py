@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proxy.value import value
 from routes import failure
+from routes.value import value
 
 
 @dataclass(frozen=True, slots=True)

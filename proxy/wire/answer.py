@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from proxy.upstreams.base import Failed
-from proxy.value import value
 from routes import failure
+from routes.value import value
 
 # The delta and message fields that hold generated text, by any vendor's name.
 TEXTS = ("content", "reasoning_content", "reasoning", "refusal")

@@ -82,8 +82,12 @@ def wrong_type(param: str, wanted: tuple[type, ...]) -> BadRequest:
     return BadRequest(f"'{param}' must be {' or '.join(names)}", param=param, code="invalid_type")
 
 
-def check_chat(body: dict[str, Any]) -> None:
-    """Check what a chat completion needs: a model, and messages that are objects with a known role."""
+def check_chat(body: dict[str, Any]) -> bool:
+    """Check what a chat completion needs: a model, and messages that are objects with a known role.
+
+    Returns whether it is all text: images and files have tokens, but no characters to count them by.
+    """
+    plain = True
     check_fields(body)
     if not body.get("model"):
         raise BadRequest(
@@ -107,15 +111,18 @@ def check_chat(body: dict[str, Any]) -> None:
             )
         content = message.get("content")
         if content is not None and type(content) is not str:
-            check_parts(content, f"messages[{position}].content")
+            plain &= check_parts(content, f"messages[{position}].content")
+    return plain
 
 
-def check_parts(content: Any, param: str) -> None:
+def check_parts(content: Any, param: str) -> bool:
+    """Check a list of content parts; returns whether all of them are text."""
     if type(content) is not list:
         raise wrong_type(param, (str, list))
     for position, part in enumerate(content):
         if type(part) is not dict:
             raise wrong_type(f"{param}[{position}]", OBJECT)
+    return all(part.get("type") == "text" for part in content)
 
 
 def extras(body: dict[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tests.bench.figures import percentile
 from tests.bench.payloads import Expect
 
 FAULTS_KEPT = 5
-CONNECTING_AT_ONCE = 200  # below every listener's backlog
+AT_ONCE = 200  # below every listener's backlog
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.usable = True
-        self.answer: asyncio.Future[tuple[int, bytes]] | None = None
-        self.begun: asyncio.Future[None] | None = None
+        loop = asyncio.get_running_loop()
+        self.answer: asyncio.Future[tuple[int, bytes]] = loop.create_future()
+        self.begun: asyncio.Future[None] = loop.create_future()  # the first piece of the body
 
     @classmethod
     async def open(cls, port: int) -> "Connection":
@@ -94,7 +95,10 @@ class Connection(asyncio.Protocol):
         self.answer, self.begun = loop.create_future(), loop.create_future()
         self.pieces: list[bytes] = []
         self.parser = httptools.HttpResponseParser(self)
-        self.transport.write(wire)
+        if self.transport.is_closing():
+            self._settle(0, b"connection lost")
+        else:
+            self.transport.write(wire)
         return self.answer
 
     def data_received(self, data: bytes) -> None:
@@ -102,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, piece: bytes) -> None:
         self.pieces.append(piece)
-        if self.begun and not self.begun.done():
+        if not self.begun.done():
             self.begun.set_result(None)
 
     def on_message_complete(self) -> None:
@@ -114,17 +118,16 @@ class Connection(asyncio.Protocol):
         self._settle(0, b"connection lost")
 
     def _settle(self, status: int, body: bytes) -> None:
-        if self.answer and not self.answer.done():
+        if not self.answer.done():
             self.answer.set_result((status, body))
-        if self.begun and not self.begun.done():
+        if not self.begun.done():
             self.begun.set_result(None)
 
 
-async def connect(job: Job) -> list[Connection]:
+async def connect(port: int, wanted: int) -> list[Connection]:
     made: list[Connection] = []
-    while (left := job.connections - len(made)) > 0:
-        batch = (Connection.open(job.port) for _ in range(min(left, CONNECTING_AT_ONCE)))
-        made += await asyncio.gather(*batch)
+    while (left := wanted - len(made)) > 0:
+        made += await asyncio.gather(*(Connection.open(port) for _ in range(min(left, AT_ONCE))))
     return made
 
 
@@ -141,7 +144,7 @@ async def closed(job: Job, connections: list[Connection], requests: int, outcome
     await asyncio.gather(*map(ask_on, connections))
 
 
-async def open_loop(job: Job, connections: list[Connection], outcome: Outcome) -> None:
+async def on_time(job: Job, connections: list[Connection], outcome: Outcome) -> None:
     """Start a request each 1/rate s. One that had to wait for a free connection counts from when it was due."""
     wire, turns, start = job.wire(), count(), time.perf_counter() + 0.01
     latencies: list[float] = []
@@ -163,19 +166,20 @@ async def open_loop(job: Job, connections: list[Connection], outcome: Outcome) -
     outcome.p50_us, outcome.p99_us = percentile(latencies, 50), percentile(latencies, 99)
 
 
-async def hold(job: Job, connections: list[Connection], outcome: Outcome) -> None:
-    """Open a stream on each connection, a batch at a time, and wait for its first event."""
-    wire = job.wire()
-    for at in range(0, len(connections), CONNECTING_AT_ONCE):
-        batch = connections[at : at + CONNECTING_AT_ONCE]
+async def hold(job: Job, outcome: Outcome) -> list[Connection]:
+    """Open streams, a batch at a time, and wait for the first event of each; returns what keeps them open."""
+    wire, held = job.wire(), list[Connection]()
+    while len(held) < job.connections:
+        batch = await connect(job.port, min(AT_ONCE, job.connections - len(held)))
         for connection in batch:
             connection.ask(wire)
         async with asyncio.timeout(20):
-            await asyncio.gather(*(connection.begun for connection in batch if connection.begun))
+            await asyncio.gather(*(connection.begun for connection in batch))
+        held += batch
     await asyncio.sleep(0.5)  # what breaks at once must show
-    for connection in connections:
-        assert connection.answer
+    for connection in held:
         outcome.count(f"ended early: {connection.answer.result()}" if connection.answer.done() else None)
+    return held
 
 
 async def stdin_line() -> None:
@@ -183,21 +187,22 @@ async def stdin_line() -> None:
 
 
 async def run(job: Job) -> Outcome:
-    connections, outcome = await connect(job), Outcome()
-    if job.kind == "hold":
-        await hold(job, connections, outcome)
-    elif job.warm:
+    outcome = Outcome()
+    connections = await (hold(job, outcome) if job.kind == "hold" else connect(job.port, job.connections))
+    if job.warm:
         await closed(job, connections, job.warm, outcome)
-        if outcome.failed:
-            return outcome
-        outcome = Outcome()
+    if outcome.failed:
+        return outcome
     print("ready", flush=True)
     await stdin_line()
-    begun = time.perf_counter()
-    if job.kind == "closed":
-        await closed(job, connections, job.requests, outcome)
-    elif job.kind == "open":
-        await open_loop(job, connections, outcome)
+    if job.kind == "hold":
+        return outcome
+    outcome, begun = Outcome(), time.perf_counter()
+    await (
+        closed(job, connections, job.requests, outcome)
+        if job.kind == "closed"
+        else on_time(job, connections, outcome)
+    )
     outcome.seconds = time.perf_counter() - begun
     return outcome
 
@@ -210,7 +215,11 @@ def exact_timers() -> asyncio.AbstractEventLoop:
 def main() -> None:
     job = Job.read(sys.argv[1])
     with asyncio.Runner(loop_factory=exact_timers if job.kind == "open" else uvloop.new_event_loop) as runner:
-        print(json.dumps(dataclasses.asdict(runner.run(run(job)))))
+        try:
+            outcome = runner.run(run(job))
+        except (OSError, TimeoutError, httptools.HttpParserError) as failure:
+            outcome = Outcome(answers=1, failed=1, faults=[repr(failure)])
+    print(json.dumps(dataclasses.asdict(outcome)))
 
 
 if __name__ == "__main__":

@@ -109,6 +109,6 @@ def _command(folder: Path, files: int, name: str, servers: str) -> list[str]:
     # A worker of root's nginx would become a user who may not enter our folder.
     user = "user root;" if os.geteuid() == 0 else ""
     config = folder / f"{name}.conf"
-    frame = {"user": user, "folder": folder, "name": name, "files": files, "connections": files - 100}
+    frame = {"user": user, "folder": folder, "name": name, "files": files, "connections": files * 9 // 8}
     config.write_text(_FRAME.format(servers=servers, **frame))
     return [program(), "-e", "/dev/null", "-p", str(folder), "-c", str(config)]

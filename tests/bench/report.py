@@ -103,9 +103,13 @@ def _memory(subject: Measured) -> dict[str, float]:
 
 
 def neighbours(run: Run) -> str:
-    """How far the run was alone on its core."""
-    shares = [100 * share for share in run.others]
-    return f"Other processes took {median(shares):.0f} % of the subject's core ({max(shares):.0f} % at worst)."
+    """How far the run was alone on its core: CPU time bears neighbours, latency does not."""
+
+    def told(shares: Sequence[float]) -> str:
+        return f"{100 * median(shares):.0f} % ({100 * max(shares):.0f} % at worst)" if shares else "an unknown share"
+
+    cpu, latency = told(run.others), told(run.others_latency)
+    return f"Other processes took {cpu} of the subject's core while CPU was measured, {latency} while latency was."
 
 
 def omissions(run: Run) -> str:

@@ -100,7 +100,9 @@ def _policy(workload: Workload) -> str:
 
 def pointsman_config(origins: Origins, port: int, admin_port: int) -> str:
     """What users switch on: a key, prices, a prompt, 50 rules, a sticky split, a fallback, a baseline."""
-    upstreams = "\n".join(f"  {work}: {{base_url: {origins.url(work)}}}" for work in WORKLOADS)
+    # Room for the streams that are opened and then keep silent; the defaults would end them.
+    room = f"max_connections: {origins.files}, timeouts: {{idle: 120}}"
+    upstreams = "\n".join(f"  {work}: {{base_url: {origins.url(work)}, {room}}}" for work in WORKLOADS)
     models = "\n".join(
         f"  {work}-{kind}: {{at: {work}, model: stand-in-{kind}, price: {{input: {price}, output: {4 * price}}}}}"
         for work in WORKLOADS

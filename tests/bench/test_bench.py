@@ -220,7 +220,7 @@ def run() -> Run:
     mine = measured(4)
     mine.left_out["latency"] = "it was late"
     subjects_measured = {"nginx": measured(1), "pointsman": mine, "tensorzero": measured(16)}
-    return Run(subjects_measured, absent={"litellm": "it does not install here"}, others=[0.01, 0.2])
+    return Run(subjects_measured, absent={"litellm": "it does not install here"}, others=[0.0, 0.1, 0.2])
 
 
 def test_figures_have_the_names_of_targets(run: Run) -> None:
@@ -239,7 +239,7 @@ def test_summary_tells_ratios_verdicts_and_what_is_missing(run: Run) -> None:
     assert "| burst / nginx | 3.00x | 4.00x | missed |" in text
     assert "- litellm: it does not install here" in text
     assert "- pointsman, latency: it was late" in text
-    assert "(20 % at worst)" in text
+    assert "took 10 % (20 % at worst) of the subject's core while CPU was measured, an unknown share" in text
 
 
 def test_a_subject_that_failed_in_one_round_has_no_ratio(run: Run) -> None:

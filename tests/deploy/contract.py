@@ -9,13 +9,7 @@ COUNTERS = {
     "pointsman_tokens_total": ("tenant", "policy", "route", "model", "prompt", "role", "kind", "source"),
     "pointsman_cost_usd_total": ("tenant", "policy", "route", "model", "prompt", "role", "kind", "source"),
     "pointsman_baseline_cost_usd_total": ("tenant", "policy", "route", "baseline", "source"),
-    "pointsman_baseline_uncached_cost_usd_total": (
-        "tenant",
-        "policy",
-        "route",
-        "baseline",
-        "source",
-    ),  # the naive one
+    "pointsman_baseline_uncached_cost_usd_total": ("tenant", "policy", "route", "baseline", "source"),
     "pointsman_upstream_attempts_total": ("model", "endpoint", "result"),
     "pointsman_fallbacks_total": ("policy", "from", "to", "reason"),
     "pointsman_caller_prompt_total": ("policy", "result"),

@@ -128,11 +128,9 @@ class Traffic:
             self.count["pointsman_cost_usd_total"].labels(*where, kind, source).inc(used * way.price[kind] / 1e6)
         estimate = "upstream" if way.route == way.baseline else "estimated"
         usd = way.baseline_usd * self.chance.uniform(0.9, 1.1)
-        for name, times in (
-            ("pointsman_baseline_cost_usd_total", 1),
-            ("pointsman_baseline_uncached_cost_usd_total", 1.7),
-        ):
-            self.count[name].labels(tenant, way.policy, way.route, way.baseline, estimate).inc(usd * times)
+        for name, times in (("baseline_cost", 1), ("baseline_uncached_cost", 1.7)):
+            counter = self.count[f"pointsman_{name}_usd_total"]
+            counter.labels(tenant, way.policy, way.route, way.baseline, estimate).inc(usd * times)
         first = way.first * self.chance.lognormvariate(0, 0.4)
         pace = way.pace * self.chance.lognormvariate(0, 0.2)
         self.time["pointsman_time_to_first_token_seconds"].labels(*names).observe(first)

@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 
 import pytest
 import yaml
-from proxy.config.load import load
 
+from proxy.config.load import load
 from tests.deploy.prometheus import DEPLOY
 
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
@@ -156,5 +156,7 @@ def test_grafana_finds_data_and_dashboard() -> None:
 
 def test_config_is_one_the_proxy_accepts() -> None:
     """No finding at all, with the variables that compose sets."""
+    from proxy.config.load import load
+
     loaded = load(DEPLOY / "compose/pointsman.yaml", env=SERVICES["pointsman"]["environment"])
     assert list(loaded.problems) == []

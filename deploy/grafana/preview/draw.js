@@ -140,7 +140,7 @@ export function graph(body, panel, series, { start, end, step, marks }) {
 
   const { clientWidth: width, clientHeight: height } = body;
   const values = drawn.flatMap(({ band }) => band.map(([, , to]) => to));
-  const rows = ticks(min ?? Math.min(0, ...values), max ?? Math.max(...values, min ?? -Infinity, 1e-9), 4);
+  const rows = ticks(min ?? Math.min(0, ...values), max ?? (Math.max(...values, min ?? -Infinity) || 1), 4);
   const [low, high] = [rows[0], rows.at(-1)];
   const left = 14 + 6.1 * Math.max(...rows.map((each) => tick(each, unit).length));
   const [right, top, bottom] = [width - 12, 8, height - 20];
@@ -149,7 +149,7 @@ export function graph(body, panel, series, { start, end, step, marks }) {
   const events = marks.map((time) => `<path d="M${x(time)},${top}V${bottom}" stroke="#b877d9" stroke-dasharray="3 3"/>
     <path d="M${x(time) - 4},${bottom + 5}h8l-4,-5z" fill="#b877d9"/>`);
   body.innerHTML = `<svg width="${width}" height="${height}">
-    ${axes(rows, timeTicks(start, end, width / 60), x, y, { left, right, bottom, unit })}
+    ${axes(rows, timeTicks(start, end, width / (end - start > 300 ? 60 : 85)), x, y, { left, right, bottom, unit })}
     ${joined(drawn.map((each) => (each.look['custom.drawStyle'] === 'bars' ? drawBars : drawLine)(each, x, y, step)))}
     ${joined(events)}</svg>`;
 }

@@ -107,8 +107,13 @@ const asked = dashboard.panels.map((panel) => answers(panel, variables).catch((e
 const failures = [];
 for (const [i, panel] of dashboard.panels.entries()) {
   const body = place(panel);
-  const found = await asked[i];
-  if (found instanceof Error) failures.push(`${panel.title}: ${found.message}`);
-  else if (body) fill(body, panel, found);
+  if (!body) continue;
+  try {
+    const found = await asked[i];
+    if (found instanceof Error) throw found;
+    fill(body, panel, found);
+  } catch (error) {
+    failures.push(`${panel.title}: ${error.message}`);
+  }
 }
 document.documentElement.dataset.state = failures.length ? `failed: ${failures.join('; ')}` : 'drawn';

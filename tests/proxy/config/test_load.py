@@ -157,6 +157,22 @@ def test_a_forwarding_model_asks_for_the_name_and_its_price(tmp_path: Path) -> N
     assert model.asking("nobody-knows-this").price is None
 
 
+def test_links_in_a_circle_are_a_problem(folder: Path) -> None:
+    (folder / "loop.yaml").symlink_to("loop.yaml")
+    (folder / "pointsman.yaml").write_text("include: [loop.yaml]\n" + BASE.replace("prompts/", "loop.yaml"))
+    assert {problem.code for problem in load(folder / "pointsman.yaml", env={}).problems} >= {"file-not-found"}
+    assert load(folder / "loop.yaml", env={}).snapshot is None
+
+
+def test_a_folder_that_cannot_be_read_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    problems = load(folder / "pointsman.yaml", env={}).problems
+    assert [(problem.code, problem.line) for problem in problems] == [("file-unreadable", 8)]
+
+
 # Words that mean something to the config, in places where they may not belong.
 WORDS = st.sampled_from(
     [

@@ -148,3 +148,26 @@ async def test_touching_is_no_change(folder: Path) -> None:
         result = await watched.next()
         assert not result.changed
         assert watched.results.empty()
+
+
+async def test_the_poll_goes_on_where_nothing_notifies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine may be out of inotify watches."""
+
+    def no_watches(*folders: str, **options: object) -> None:
+        raise OSError("inotify limit reached")
+
+    monkeypatch.setattr("watchfiles.awatch", no_watches)
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+        await watched.next()
+        assert watched.policies == ["two"]
+
+
+async def test_a_folder_that_comes_later_is_watched(folder: Path) -> None:
+    """An include may name a folder that is not there yet."""
+    (folder / "pointsman.yaml").write_text("include: later/*.yaml\n" + GOOD.replace("NAME", "one"))
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "later").mkdir()
+        (folder / "later" / "more.yaml").write_text("policies: {two: {model: strong}}\n")
+        while watched.policies != ["one", "two"]:
+            await watched.next()

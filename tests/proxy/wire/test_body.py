@@ -1,5 +1,6 @@
 """Request bodies: one meaning or a 400 that says what is wrong."""
 
+import contextlib
 import json
 
 import pytest
@@ -60,10 +61,8 @@ def test_plain_objects_come_through_unchanged(body: dict[str, object]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_object_or_a_400(data: bytes) -> None:
-    try:
+    with contextlib.suppress(BadRequest):
         assert isinstance(parse(data), dict)
-    except BadRequest:
-        pass
 
 
 @pytest.mark.parametrize(
