@@ -16,6 +16,7 @@ from proxy.meter.cost import NO_COST
 from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
+from routes.prompt import Prompt
 from routes.route import Route
 
 
@@ -92,14 +93,19 @@ class Account:
     is_text = True  # without images, whose tokens have no characters
 
     def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
-        prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0
-        return Trial(route, role, model, endpoint, self.caller_characters + prompt)
+        prompt = self.prompt_of(route)
+        own = prompt.characters(self.variables) if prompt is not None else 0
+        return Trial(route, role, model, endpoint, self.caller_characters + own)
+
+    def prompt_of(self, route: Route) -> Prompt | None:
+        """The prompt that a route adds to this request: none to messages that are forwarded as they came."""
+        return None if self.caller_prompt == "near" else route.prompt
 
     def close_trial(self, trial: Trial, result: str, learned: Learned) -> Attempt:
         """Book an attempt under its own route, model and prompt, at its own price."""
         usage, source = self._usage(trial, learned)
         price = trial.model.price
-        prompt = trial.route.prompt
+        prompt = self.prompt_of(trial.route)
         attempt = Attempt(  # positional: keywords would double the time this takes
             trial.route.name,
             trial.role,
@@ -142,7 +148,7 @@ class Account:
         if trial.route.name == route.name:
             self.baseline = answered(self.attempts, route.name, model.price)
             return
-        prompt = route.prompt
+        prompt = self.prompt_of(route)
         self.baseline = estimated(
             learned,
             model.name,

@@ -30,6 +30,7 @@ class Heads:
         key = (decision.policy, decision.rule, decision.route, served.name)
         lines = self._known.get(key)
         if lines is None:
+            prompt = served.prompt.id if served.prompt is not None and not decision.untouched else "none"
             lines = self._known[key] = encode(
                 [
                     (b"x-pointsman-policy", visible(decision.policy)),
@@ -37,7 +38,7 @@ class Heads:
                     (b"x-pointsman-route", visible(decision.route)),
                     (b"x-pointsman-served-by", visible(served.name)),
                     (b"x-pointsman-model", visible(served.model)),
-                    (b"x-pointsman-prompt", visible(served.prompt.id if served.prompt is not None else "none")),
+                    (b"x-pointsman-prompt", visible(prompt)),
                     (b"x-pointsman-config", visible(self._config)),
                 ]
             )

@@ -155,7 +155,7 @@ class Oracle:
         """Follow a request through its routes by the rules, holding each step against the journals."""
         verdict = Verdict(ask)
         left = list(entries)
-        route: str | None = ask.route
+        route: str | None = "strong" if ask.prompt == "near" else ask.route  # a nearly known prompt: the baseline
         role = "primary"
         while route is not None:
             place = self.routes[ask.policy, route]
@@ -249,11 +249,14 @@ def cost(verdict: Verdict, prices: Mapping[str, Any]) -> tuple[Fraction, Fractio
     return sum((lo for lo, _ in found), Fraction(0)), sum((hi for _, hi in found), Fraction(0))
 
 
-def requests(verdicts: Iterable[Verdict]) -> Counter[frozenset[tuple[str, str]]]:
+def requests(verdicts: Iterable[Verdict], defaults: Mapping[str, str]) -> Counter[frozenset[tuple[str, str]]]:
     found: Counter[frozenset[tuple[str, str]]] = Counter()
     for verdict in verdicts:
         last, ask = verdict.attempts[-1], verdict.ask
-        found[labels(tenant=KEYS[ask.secret], policy=ask.policy, rule=ask.route, route=last.route,
+        rule = "default" if ask.route == defaults[ask.policy] else ask.route
+        if ask.prompt == "near":
+            rule = "caller-prompt-near"
+        found[labels(tenant=KEYS[ask.secret], policy=ask.policy, rule=rule, route=last.route,
                      model=last.place.model, prompt=last.prompt, outcome=verdict.outcome)] += 1  # fmt: skip
     return found
 
