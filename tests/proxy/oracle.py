@@ -180,7 +180,7 @@ class Oracle:
         endpoint, persona = place.sends[entry.json["model"]]
         struck = ask.fault if ask.on in ("", persona) else ""
         kind, billed, committed = self._ended(ask, struck)
-        source, bill = ("none", NOTHING) if not billed else self._bill(ask, entry, place, kind)
+        source, bill = ("none", NOTHING) if not billed else self._bill(ask, entry, place, kind, committed)
         attempt = Attempt(place, route, role, endpoint, kind, source, bill, prompt)
         return attempt, kind in FALLS_BACK and not committed
 
@@ -192,17 +192,15 @@ class Oracle:
         kind, _, marks = found.partition(" ")
         return kind, "$" in marks, "*" in marks
 
-    def _bill(self, ask: Ask, entry: Entry, place: Place, kind: str) -> tuple[str, Bill]:
+    def _bill(self, ask: Ask, entry: Entry, place: Place, kind: str, committed: bool) -> tuple[str, Bill]:
         counts = reported(entry.reported)
-        if counts is not None and (kind == "ok" or not ask.stream):
-            if kind == "ok":
-                return "upstream", tuple((each, each) for each in counts)
+        if counts is not None and kind == "ok":
+            return "upstream", tuple((each, each) for each in counts)
         prompt = characters(entry.json)
-        seen = ask.characters if kind in ("ok", "cancelled") or ask.stream else 0
-        most = seen
-        if kind == "cancelled":
-            most = entry.generated * 8
-        if place.model in self.mute and (ask.stream or kind == "ok"):
+        delivered = kind in ("ok", "cancelled") or committed
+        seen = ask.characters if delivered else 0
+        most = entry.generated * 8 if kind == "cancelled" else seen
+        if place.model in self.mute and delivered:
             exact = (up(Fraction(prompt, PER_TOKEN)), 0, 0)
             least_out, most_out = up(Fraction(seen, PER_TOKEN)), up(Fraction(most, PER_TOKEN))
             return "estimated", (*((n, n) for n in exact), (least_out, most_out), (0, 0))

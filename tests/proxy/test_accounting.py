@@ -163,7 +163,7 @@ def assert_within(found: Mapping[Labels, float], wanted: oracle.Sums, unit: int)
         value = Fraction(round(found.get(labels, 0) * unit), unit)
         if not least <= value <= most:
             wrong.append((sorted(labels), float(least), float(value), float(most)))
-    assert not wrong
+    assert not wrong, wrong[:3]
 
 
 def test_the_traffic_is_mixed(run: Run) -> None:

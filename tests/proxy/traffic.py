@@ -42,7 +42,7 @@ TOOLS = [
 
 # Faults that leave the answer whole; `{on}` is filled with the persona that is asked first.
 HARMLESS = (
-    "no-usage", "usage kind=negative", "usage kind=cached", "gzip", "crlf", "joined", "bytewise", "close",
+    "no-usage", "usage kind=negative", "usage kind=cached", "usage kind=null", "usage kind=text", "usage kind=float", "gzip", "crlf", "joined", "bytewise", "close",
     "extra-bytes", "no-done", "no-finish", "pings count=2 every=0.002", "idle-close", "malformed after=1 kind=json",
 )  # fmt: skip
 FAILING = (
