@@ -19,6 +19,7 @@ from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
+from proxy.wire.stream import Stream
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -97,10 +98,10 @@ class Chat:
         except RenderError as failed:
             refused = unrenderable(failed)
             error = refused.code
-            reply_error(exchange, account.id, refused, self._named(account))
+            self._fail(exchange, account, refused)
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal, self._named(account))
+            self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account)
         finally:
@@ -142,10 +143,7 @@ class Chat:
         if relaying.served or failed is None:
             return "ok", None
         error = upstream_error(failed, relaying.retry_after)
-        if exchange.started:
-            exchange.finish(error_event(relaying.stream, error.body()["error"]))
-        else:
-            reply_error(exchange, account.id, error, self._named(account))
+        self._fail(exchange, account, error, relaying.stream)
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
     def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
@@ -153,11 +151,17 @@ class Chat:
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")
+        self._fail(exchange, account, error)
+        return "cancelled", error.code
+
+    def _fail(
+        self, exchange: Exchange, account: Account, error: PointsmanError, stream: Stream | None = None
+    ) -> None:
+        """Tell the caller: as the answer, or as the last event of one that has begun."""
         if exchange.started:
-            exchange.finish(error_event(None, error.body()["error"]))
+            exchange.finish(error_event(stream, error.body()["error"]))
         else:
             reply_error(exchange, account.id, error, self._named(account))
-        return "cancelled", error.code
 
     def _named(self, account: Account) -> bytes:
         """The header lines of an error: what was decided, if anything was, and what the attempts cost."""

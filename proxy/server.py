@@ -214,10 +214,10 @@ class Protocol(asyncio.Protocol):
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
-        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-        if self._upgrades:
-            return  # it comes again, without the offer
         headers = self._headers
+        if b"upgrade" in headers and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrades = True
+            return  # it comes again, without the offer
         modern = self.parser.get_http_version() == "1.1"
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
@@ -260,7 +260,7 @@ class Protocol(asyncio.Protocol):
             return
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        exchange.received = True
+        exchange.received = exchange.refused is None
         self._begin(exchange)
         exchange.body_ended()
 
