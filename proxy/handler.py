@@ -77,6 +77,7 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
@@ -103,7 +104,7 @@ class Chat:
             error = refusal.code
             self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
-            outcome, error = self._leave(exchange, account)
+            outcome, error = self._leave(exchange, account, relaying)
         finally:
             if begun is not None:
                 self.meters.end(begun)
@@ -146,12 +147,12 @@ class Chat:
         self._fail(exchange, account, error, relaying.stream)
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
-    def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
+    def _leave(self, exchange: Exchange, account: Account, relaying: Relaying | None) -> tuple[str, str | None]:
         """The request was cut off: the client left, or the server stops. What was used is booked all the same."""
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")
-        self._fail(exchange, account, error)
+        self._fail(exchange, account, error, relaying.stream if relaying is not None else None)
         return "cancelled", error.code
 
     def _fail(
