@@ -138,9 +138,12 @@ class Account:
     def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
         if trial.usage is not None:
             usage = Usage.from_openai(trial.usage)
-            if self.is_text:
-                learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
-            return usage, "upstream"
+            if usage.clamped:  # odd: booked, but nothing to learn from
+                return usage, "upstream"
+            if usage.prompt or usage.completion:  # else it holds nulls or texts, which tell nothing
+                if self.is_text:
+                    learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
+                return usage, "upstream"
         if not trial.billable:
             return NO_USAGE, "none"
         return estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters), "estimated"

@@ -19,6 +19,7 @@ from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
+from proxy.wire.stream import Stream
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -76,6 +77,7 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
@@ -97,12 +99,12 @@ class Chat:
         except RenderError as failed:
             refused = unrenderable(failed)
             error = refused.code
-            reply_error(exchange, account.id, refused, self._named(account))
+            self._fail(exchange, account, refused)
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal, self._named(account))
+            self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
-            outcome, error = self._leave(exchange, account)
+            outcome, error = self._leave(exchange, account, relaying)
         finally:
             if begun is not None:
                 self.meters.end(begun)
@@ -142,22 +144,25 @@ class Chat:
         if relaying.served or failed is None:
             return "ok", None
         error = upstream_error(failed, relaying.retry_after)
-        if exchange.started:
-            exchange.finish(error_event(relaying.stream, error.body()["error"]))
-        else:
-            reply_error(exchange, account.id, error, self._named(account))
+        self._fail(exchange, account, error, relaying.stream)
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
-    def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
+    def _leave(self, exchange: Exchange, account: Account, relaying: Relaying | None) -> tuple[str, str | None]:
         """The request was cut off: the client left, or the server stops. What was used is booked all the same."""
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")
+        self._fail(exchange, account, error, relaying.stream if relaying is not None else None)
+        return "cancelled", error.code
+
+    def _fail(
+        self, exchange: Exchange, account: Account, error: PointsmanError, stream: Stream | None = None
+    ) -> None:
+        """Tell the caller: as the answer, or as the last event of one that has begun."""
         if exchange.started:
-            exchange.finish(error_event(None, error.body()["error"]))
+            exchange.finish(error_event(stream, error.body()["error"]))
         else:
             reply_error(exchange, account.id, error, self._named(account))
-        return "cancelled", error.code
 
     def _named(self, account: Account) -> bytes:
         """The header lines of an error: what was decided, if anything was, and what the attempts cost."""

@@ -113,7 +113,7 @@ class Relaying:
         try:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
-                error = await self._read_all(reply, deadlines, MAX_ERROR)
+                error = await self._read_all(reply, trial, deadlines, MAX_ERROR)
                 secrets = secrets_of(trial.endpoint.target)
                 raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
             trial.billable = True
@@ -122,7 +122,7 @@ class Relaying:
             else:
                 await self._whole(reply, trial, deadlines)
         except answer.ErrorObject as found:
-            trial.billable = self.committed  # an error in place of an answer is not billed
+            trial.billable = found.after_content  # an error in place of an answer is not billed
             secrets = secrets_of(trial.endpoint.target)
             raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
         finally:
@@ -130,8 +130,7 @@ class Relaying:
 
     async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
-        data = await self._read_all(reply, deadlines, MAX_ANSWER)
-        trial.characters = len(data)  # should it turn out to be no answer
+        data = await self._read_all(reply, trial, deadlines, MAX_ANSWER)
         read = answer.read(data, trial.model.name)
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
         trial.saw_content()
@@ -173,6 +172,7 @@ class Relaying:
                 break
         if not stream.content:
             raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+        exchange.finish()  # the caller has it all, and may go
         await self._rest(reply)
 
     async def _rest(self, reply: Reply) -> None:
@@ -185,22 +185,22 @@ class Relaying:
 
     async def _not_a_stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, content_type: bytes) -> None:
         """Judge a 2xx answer to a streamed request that is not an event stream: an error object, or garbage."""
-        data = await self._read_all(reply, deadlines, MAX_ERROR)
-        answer.read(data, trial.model.name)
+        data = await self._read_all(reply, trial, deadlines, MAX_ERROR)
+        trial.usage = answer.read(data, trial.model.name).usage
         kind = content_type.decode("latin-1") or "nothing"
         raise Failed(
             failure.BAD_ANSWER, f"model '{trial.model.name}' was asked for an event stream and sent {kind[:60]}"
         )
 
-    async def _read_all(self, reply: Reply, deadlines: Deadlines, limit: int) -> bytes:
+    async def _read_all(self, reply: Reply, trial: Trial, deadlines: Deadlines, limit: int) -> bytes:
+        """Read a body to its end. Its bytes stand for what was generated, should it turn out to be no answer."""
         parts: list[bytes] = []
-        size = 0
         waited = time.perf_counter()
         try:
             while data := await reply.read(deadlines.first):
                 parts.append(data)
-                size += len(data)
-                if size > limit:
+                trial.characters += len(data)
+                if trial.characters > limit:
                     raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
         except Failed as failed:
             raise deadlines.explain(failed, False) from None
@@ -250,7 +250,8 @@ class Relaying:
     def _remember(self, failed: Failed) -> None:
         self.failed = failed
         if failed.retry_after is not None:
-            self.retry_after = min(failed.retry_after, self.retry_after or failed.retry_after)
+            waits = [failed.retry_after] if self.retry_after is None else [failed.retry_after, self.retry_after]
+            self.retry_after = min(waits)
 
 
 def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:

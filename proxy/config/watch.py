@@ -1,4 +1,4 @@
-"""Notice that a config's files have changed, and reload.
+"""Notice that a config's files have changed.
 
 Directories are watched, not files: editors and Kubernetes replace files by renaming (a ConfigMap swaps the
 link `..data`). A poll stands behind the watch, for file systems that do not notify. What counts is content: a file
@@ -10,37 +10,15 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import watchfiles
 
-from proxy.config.load import Loaded
-from proxy.runtime import Holder
-
 QUIET: Final = 0.1  # seconds without a further change before one is told: a save is often several
 POLL: Final = 5.0  # seconds between looks where nothing notifies
 
 Fingerprint: TypeAlias = bytes | None  # None: not there
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """How a reload went. A refused config leaves the last good one in place."""
-
-    loaded: Loaded
-    swapped: bool
-    changed: bool  # the hash is another one: not only a secret, or nothing
-
-
-def reload(holder: Holder, load: Callable[[], Loaded]) -> Reloaded:
-    """Load again, and swap if that went well."""
-    loaded = load()
-    if loaded.snapshot is None:
-        return Reloaded(loaded, swapped=False, changed=False)
-    old = holder.swap(loaded.snapshot)
-    return Reloaded(loaded, swapped=True, changed=old.hash != loaded.snapshot.hash)
 
 
 def changes(files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL) -> AsyncGenerator[None]:

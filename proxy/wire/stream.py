@@ -157,7 +157,7 @@ class Stream:
         if type(chunk) is not dict:
             return self._skip()
         if chunk.get("error"):
-            raise ErrorObject(chunk["error"])
+            raise ErrorObject(chunk["error"], self.content)
         choices = chunk.get("choices")
         if type(choices) is not list or (choices and type(choices[0]) is not dict):
             return self._skip()
