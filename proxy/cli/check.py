@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from proxy.cli.offline import hint_at_init
 from proxy.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile
 from proxy.cli.terminal import problem_painter
 
@@ -31,5 +32,6 @@ def check(
     elif problems:
         typer.echo(report.as_text(problems, loaded.sources, loaded.secrets, problem_painter(sys.stdout)))
     typer.echo(report.summary(problems, len(loaded.sources)), err=True)
+    hint_at_init(config)
     if report.has_errors(problems) or (strict and problems):
         raise typer.Exit(1)

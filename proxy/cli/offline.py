@@ -32,7 +32,13 @@ def load_offline(config: Path) -> "tuple[Loaded, Snapshot]":
     errors = [problem for problem in loaded.problems if problem.severity == "error"]
     typer.echo(report.as_text(errors, loaded.sources, loaded.secrets, problem_painter(sys.stderr)), err=True)
     typer.echo(report.summary(errors, len(loaded.sources)), err=True)
+    hint_at_init(config)
     raise typer.Exit(1)
+
+
+def hint_at_init(config: Path) -> None:
+    if not config.exists():
+        typer.echo("`pointsman init` writes a config to start from", err=True)
 
 
 def headers_of(lines: Iterable[str]) -> dict[bytes, bytes]:

@@ -14,11 +14,9 @@ from proxy.reading import parse, read, serving
 from proxy.runtime import Snapshot
 from routes.route import Ask
 from tests.harness import Proxy
-from tests.proxy.cli.samples import VARIABLES, ask, write
+from tests.proxy.cli.samples import NEAR_PROMPT, OLD_PROMPT, VARIABLES, ask, write
 from tests.proxy.conftest import KEY
 
-OLD_PROMPT = "You are the support assistant of Initech. Find the intent of what the customer writes."
-NEAR_PROMPT = "You are the support assistant of Initech. Find out what on earth the customer wants."
 QUESTION = {"role": "user", "content": "Where is my order?"}
 
 

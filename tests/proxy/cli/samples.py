@@ -66,6 +66,10 @@ messages:
 """,
 }
 
+# what a caller sends who still has version 1, and one who changed it
+OLD_PROMPT = "You are the support assistant of Initech. Find the intent of what the customer writes."
+NEAR_PROMPT = "You are the support assistant of Initech. Find out what on earth the customer wants."
+
 VARIABLES = {"variables": {"company": "ACME"}}
 
 

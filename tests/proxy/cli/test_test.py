@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.proxy.cli.samples import ask, child, run, write
+from tests.proxy.cli.samples import OLD_PROMPT, ask, child, run, write
 
 Ran = Callable[..., Any]
-OLD_PROMPT = "You are the support assistant of Initech. Find the intent of what the customer writes."
 GOLD = {"headers": {"X-Tier": "gold"}}
 
 
