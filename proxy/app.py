@@ -61,9 +61,8 @@ class App:
             if path.startswith("/models/"):
                 found = (b"GET", lambda asked: self.models.one(asked, path.removeprefix("/models/")))
             else:
-                raise NotFound(
-                    f"no such path: {exchange.path[:200]}; there are {', '.join(self.table)}, also below /v1"
-                )
+                known = ", ".join(self.table)
+                raise NotFound(f"no such path: {exchange.path[:200]}; there are {known}, also below /v1")
         method, endpoint = found
         if exchange.method != method and not (exchange.method == b"HEAD" and method == b"GET"):
             allow = method.decode()
