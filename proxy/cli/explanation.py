@@ -123,14 +123,15 @@ def _estimate(found: "Explanation") -> str:
     estimate = found.estimate
     prompt = f"{count(estimate.tokens, 'prompt token')}"
     if estimate.output is None:
-        return f"{prompt}: {_usd(estimate.usd)} before any output (no max_tokens)"
+        before = "" if estimate.usd is None else " before any output (no max_tokens)"
+        return f"{prompt}: {_usd(estimate.usd)}{before}"
     return f"{prompt}, at most {count(estimate.output, 'output token')}: {_usd(estimate.usd)}"
 
 
 def _worst(found: "Explanation") -> str:
     if found.estimate.attempts == 1:
         return ""
-    return f"{_usd(found.estimate.worst)} for {count(found.estimate.attempts, 'attempt')}"
+    return f"{_usd(found.estimate.worst)}, in {count(found.estimate.attempts, 'attempt')}"
 
 
 def _baseline(found: "Explanation") -> str:
@@ -143,4 +144,4 @@ def _baseline(found: "Explanation") -> str:
 
 
 def _usd(pico: int | None) -> str:
-    return "no price" if pico is None else f"${to_usd(pico)}"
+    return "unknown (a model has no price)" if pico is None else f"${to_usd(pico)}"
