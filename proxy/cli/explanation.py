@@ -131,7 +131,7 @@ def _estimate(found: "Explanation") -> str:
 def _worst(found: "Explanation") -> str:
     if found.estimate.attempts == 1:
         return ""
-    return f"{_usd(found.estimate.worst)}, in {count(found.estimate.attempts, 'attempt')}"
+    return f"{_usd(found.estimate.worst)} for {count(found.estimate.attempts, 'attempt')}"
 
 
 def _baseline(found: "Explanation") -> str:
