@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from proxy.exchange import Exchange
-from proxy.heads import JSON
+from proxy.heads import reply_json
 from proxy.reading import may_use, serving
 from proxy.runtime import Holder, Snapshot
 
@@ -18,13 +18,13 @@ class Models:
         snapshot = self.holder.snapshot
         caller = snapshot.keys.caller(exchange.headers.get(b"authorization"))
         names = [name for name in snapshot.services if name != "*" and may_use(caller, name)]
-        exchange.reply(200, JSON, orjson.dumps({"object": "list", "data": [row(snapshot, name) for name in names]}))
+        reply_json(exchange, 200, orjson.dumps({"object": "list", "data": [row(snapshot, name) for name in names]}))
 
     async def one(self, exchange: Exchange, name: str) -> None:
         snapshot = self.holder.snapshot
         caller = snapshot.keys.caller(exchange.headers.get(b"authorization"))
         serving(snapshot, caller, name)
-        exchange.reply(200, JSON, orjson.dumps(row(snapshot, name)))
+        reply_json(exchange, 200, orjson.dumps(row(snapshot, name)))
 
 
 def row(snapshot: Snapshot, name: str) -> dict[str, Any]:

@@ -153,7 +153,10 @@ class Supervisor:
 
     async def _watch(self) -> None:
         async for _ in self._changes:
-            await self.reload()
+            try:
+                await self.reload()
+            except Exception as error:  # noqa: BLE001 -- a defect in one reload must not end all later ones
+                log.error("defect: the config was not reloaded", exc_info=error)
 
     async def reload(self) -> Reloaded:
         """Read the config; if it is good, swap it in everywhere. A bad one changes nothing but a metric."""

@@ -8,7 +8,7 @@ that was only touched is no change.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -73,17 +73,36 @@ def _folders(files: Iterable[str]) -> list[str]:
 async def _nudges(folders: list[str], quiet: float, poll: float) -> AsyncGenerator[None]:
     """Yield when something may have happened in the folders, and at least every `poll` seconds."""
     try:
-        async for _ in watchfiles.awatch(
-            *folders,
-            watch_filter=None,
-            recursive=False,
-            step=int(quiet * 1000),
-            debounce=int(quiet * 10_000),
-            rust_timeout=int(poll * 1000),
-            yield_on_timeout=True,
-        ):
-            yield
+        async with aclosing(_notified(folders, quiet, poll)) as notified:
+            async for _ in notified:
+                yield
     except (OSError, RuntimeError):  # no inotify left, or a folder went away: the poll goes on alone
         while True:
             await asyncio.sleep(poll)
             yield
+
+
+async def _notified(folders: list[str], quiet: float, poll: float) -> AsyncGenerator[None]:
+    watch = watchfiles.awatch(
+        *folders,
+        watch_filter=None,
+        recursive=False,
+        step=int(quiet * 1000),
+        debounce=int(quiet * 10_000),
+        rust_timeout=int(poll * 1000),
+        yield_on_timeout=True,
+    )
+    first = asyncio.get_running_loop().create_task(_next(watch))
+    try:
+        await asyncio.sleep(0)
+        yield  # the watch is on from here: look for what happened before
+        await first
+        yield
+        async for _ in watch:
+            yield
+    finally:
+        first.cancel()
+
+
+async def _next(watch: AsyncIterator[object]) -> None:
+    await anext(watch)

@@ -71,6 +71,15 @@ async def test_a_save_is_served(folder: Path) -> None:
         assert watched.policies == ["two"]
 
 
+async def test_a_change_before_the_watch_is_on_is_found_at_once(folder: Path) -> None:
+    """Long before the next poll: a start takes a while, and files may change meanwhile."""
+    files = (str(folder / "pointsman.yaml"),)
+    told = changes(lambda: files, poll=3600)
+    (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+    await asyncio.wait_for(anext(told), 20)
+    await told.aclose()
+
+
 async def test_an_editor_replaces_the_file(folder: Path) -> None:
     """Save to another name, rename over: the inode is a new one."""
     async with watching(folder / "pointsman.yaml") as watched:
