@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from policies.comparison import Comparison
+from policies.logic import conjuncts
 from policies.proofs import pinned
 from policies.vocabulary import find
 
@@ -22,7 +24,8 @@ class RuleIndex:
 
     rules: "tuple[Rule, ...]"
     lookups: "tuple[tuple[Callable[[Facts], Any], Mapping[Any, Sequence[Numbered]]], ...]"
-    rest: Sequence[Numbered]  # those that no lookup finds
+    bounds: "tuple[tuple[Callable[[Facts], Any], bool, Any, Sequence[Numbered]], ...]"  # see `_bound`
+    rest: Sequence[Numbered]  # those that no lookup finds and no bound shuts out
 
     def first(self, facts: "Facts") -> "Rule | None":
         """The first rule that matches."""
@@ -32,6 +35,11 @@ class RuleIndex:
             if found is not None:
                 best = _lowest(found, facts, best)
         best = _lowest(self.rest, facts, best)
+        for read, is_above, limit, numbered in self.bounds:
+            if numbered[0][0] < best:
+                value = read(facts)
+                if value is not None and (value >= limit if is_above else value <= limit):
+                    best = _lowest(numbered, facts, best)
         return self.rules[best] if best < len(self.rules) else None
 
 
@@ -63,7 +71,41 @@ def index_rules(rules: "Sequence[Rule]") -> RuleIndex:
         for value in pin[name]:
             found.setdefault(name, {}).setdefault(value, []).append(numbered)
     lookups = tuple((fact.read, by_value) for name, by_value in found.items() if (fact := find(name)))
-    return RuleIndex(tuple(rules), lookups, rest)
+    bounds, rest = _bounded(rules, rest)
+    return RuleIndex(tuple(rules), lookups, bounds, rest)
+
+
+def _bounded(rules: "Sequence[Rule]", rest: Sequence[Numbered]) -> tuple[Any, list[Numbered]]:
+    """Group rules that want a number above (or below) something: if it is not beyond the least, none can match."""
+    groups: dict[tuple[str, bool], list[tuple[Any, Numbered]]] = {}
+    free: list[Numbered] = []
+    for numbered in rest:
+        bound = _bound(rules[numbered[0]])
+        if bound is None:
+            free.append(numbered)
+        else:
+            name, is_above, limit = bound
+            groups.setdefault((name, is_above), []).append((limit, numbered))
+    bounds = []
+    for (name, is_above), members in groups.items():
+        fact = find(name)
+        limits = [limit for limit, _ in members]
+        if fact is None or len(members) < 2:
+            free += [numbered for _, numbered in members]
+        else:
+            limit = min(limits) if is_above else max(limits)
+            bounds.append((fact.read, is_above, limit, [numbered for _, numbered in members]))
+    return tuple(bounds), sorted(free, key=lambda numbered: numbered[0])
+
+
+def _bound(rule: "Rule") -> tuple[str, bool, Any] | None:
+    """A fact that must lie above (True) or below a number for the rule to match."""
+    for leaf in conjuncts(rule.when.tree) if rule.when is not None else ():
+        if not isinstance(leaf, Comparison) or leaf.negated or leaf.fact.kind != "number":
+            continue
+        if leaf.op in ("gt", "gte", "lt", "lte"):
+            return leaf.fact.name, leaf.op in ("gt", "gte"), leaf.want
+    return None
 
 
 def _pins(rule: "Rule") -> dict[str, frozenset[Any]]:

@@ -86,20 +86,27 @@ class Account:
     caller_prompt = "none"
     caller_characters = 0  # of the caller's own messages and tools
     variables: Mapping[str, Any] = {}
+    outcome = "rejected"
+    status = 0
+    error: str | None = None
+    duration = 0.0
     waited = 0.0  # seconds spent waiting for upstreams and for the client
     first_content: float | None = None
     baseline: Baseline = NO_BASELINE
     rate = 0.0  # the policy's requests per second
     is_text = True  # without images, whose tokens have no characters
 
-    def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
-        prompt = self.prompt_of(route)
-        own = prompt.characters(self.variables) if prompt is not None else 0
-        return Trial(route, role, model, endpoint, self.caller_characters + own)
-
     def prompt_of(self, route: Route) -> Prompt | None:
-        """The prompt that a route adds to this request: none to messages that are forwarded as they came."""
+        """What the route adds to this request; a caller prompt nearly known goes through as it is."""
         return None if self.caller_prompt == "near" else route.prompt
+
+    def characters(self, route: Route) -> int:
+        """Of the caller's messages and tools and the route's prompt."""
+        prompt = self.prompt_of(route)
+        return self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0)
+
+    def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
+        return Trial(route, role, model, endpoint, self.characters(route))
 
     def close_trial(self, trial: Trial, result: str, learned: Learned) -> Attempt:
         """Book an attempt under its own route, model and prompt, at its own price."""
@@ -156,18 +163,23 @@ class Account:
             learned,
             model.name,
             model.price,
-            prompt_chars=self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0),
+            prompt_chars=self.characters(route),
             static_chars=prompt.static_characters if prompt is not None else 0,
             output_chars=trial.characters,
             rate=self.rate,
             ttl=model.cache_ttl,
         )
 
-    def settle(self, outcome: str, status: int, error: str | None) -> Settled:
+    def finish(self, outcome: str, status: int, error: str | None) -> None:
+        """The request is over: `status` is what the client got (499: it left first), `error` the code it was told."""
+        self.duration = time.perf_counter() - self.t0
+        self.outcome, self.status, self.error = outcome, status, error
+
+    def settle(self) -> Settled:
+        """Make the record of a finished request."""
         decision, service = self.decision, self.service
         last = self.attempts[-1] if self.attempts else None
         baseline = self.baseline
-        duration = time.perf_counter() - self.t0
         return Settled(  # positional: keywords would cost 3 µs a request
             self.id,
             self.client_id,
@@ -187,15 +199,15 @@ class Account:
             last.model if last is not None else "none",
             last.prompt if last is not None else "none",
             tuple(self.attempts),
-            outcome,
-            status,
-            error,
+            self.outcome,
+            self.status,
+            self.error,
             self.stream,
             self.caller_prompt,
             self.started,
-            duration,
+            self.duration,
             self.first_content,
-            max(0.0, duration - self.waited),
+            max(0.0, self.duration - self.waited),
             self.spent,
             service.policy.baseline if service is not None else None,
             baseline.cost,

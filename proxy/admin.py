@@ -1,60 +1,55 @@
-"""The admin listener: metrics, health, readiness, and what needs the admin key. Apart from the data listener."""
+"""The admin application: metrics, health, readiness, and what needs the admin key. Apart from the data listener."""
 
-import asyncio
 import hmac
-import socket
-from typing import TYPE_CHECKING, Any
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Annotated, Any
 
-import uvicorn
+import structlog
 from fastapi import Depends, FastAPI, Header, Response
 from fastapi.responses import JSONResponse
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
-from proxy import __version__
-from proxy.errors import Forbidden, NotFound, PointsmanError, Unauthorized
-from proxy.meter.exposition import exposition
-from proxy.server import Server
+from proxy.errors import Forbidden, InternalError, MethodNotAllowed, NotFound, PointsmanError, Unauthorized
+from proxy.keys import digest
+from proxy.meter.exposition import CONTENT_TYPE, exposition
 
 if TYPE_CHECKING:
     from proxy.supervisor import Supervisor
 
+log = structlog.get_logger("pointsman")
+
+READ = ["GET", "HEAD"]
+
 
 def application(supervisor: "Supervisor") -> FastAPI:
     """The FastAPI application; its documents stay off, its errors have OpenAI's shape."""
-    app = FastAPI(title="Pointsman admin", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(title="Pointsman admin", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.exception_handler(PointsmanError)(fallen)
+    app.exception_handler(HTTPException)(refused)
+    app.exception_handler(Exception)(broken)
 
-    @app.exception_handler(PointsmanError)
-    async def fallen(_: Any, error: PointsmanError) -> JSONResponse:
-        return JSONResponse(error.body(), error.http_status)
-
-    @app.exception_handler(404)
-    async def missing(_: Any, __: Any) -> JSONResponse:
-        return JSONResponse(
-            NotFound("no such path; there are /metrics, /healthz, /readyz, /admin/config").body(), 404
-        )
-
-    async def admin(authorization: str = Header(default="")) -> None:
+    async def with_admin_key(authorization: Annotated[str, Header()] = "") -> None:
         key = supervisor.snapshot.server.admin_key
         if key is None:
-            raise Forbidden("set server.admin_key in the config to use /admin")
-        given = authorization.removeprefix("Bearer ").strip()
-        if not hmac.compare_digest(given.encode(), key.encode()):
+            raise Forbidden("/admin/* is closed: set `server.admin_key` in the config to open it")
+        scheme, _, given = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(digest(given.strip()), digest(key)):
             raise Unauthorized("incorrect admin key: send it as `Authorization: Bearer KEY`")
 
-    @app.get("/healthz")
+    @app.api_route("/healthz", methods=READ)
     async def health() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz")
+    @app.api_route("/readyz", methods=READ)
     async def ready() -> Response:
         status, body = supervisor.life.readiness()
         return Response(body, status, media_type="application/json")
 
-    @app.get("/metrics")
+    @app.api_route("/metrics", methods=READ)
     async def metrics() -> Response:
-        return Response(exposition(await supervisor.state()), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(await supervisor.state()), headers={"content-type": CONTENT_TYPE})
 
-    @app.get("/admin/config", dependencies=[Depends(admin)])
+    @app.get("/admin/config", dependencies=[Depends(with_admin_key)])
     async def config() -> dict[str, Any]:
         snapshot = supervisor.snapshot
         return {
@@ -71,7 +66,7 @@ def application(supervisor: "Supervisor") -> FastAPI:
             "models": sorted(snapshot.models),
         }
 
-    @app.post("/admin/reload", dependencies=[Depends(admin)])
+    @app.post("/admin/reload", dependencies=[Depends(with_admin_key)])
     async def reload() -> JSONResponse:
         done = await supervisor.reload()
         problems = [str(problem) for problem in done.problems]
@@ -80,22 +75,24 @@ def application(supervisor: "Supervisor") -> FastAPI:
     return app
 
 
-class Admin:
-    """Runs the admin application on its own socket, in the supervisor's loop."""
+async def fallen(_: Any, error: Exception) -> JSONResponse:
+    assert isinstance(error, PointsmanError)
+    headers = {name.decode(): value.decode() for name, value in error.headers()}
+    return JSONResponse(error.body(), error.http_status, headers)
 
-    def __init__(self, supervisor: "Supervisor") -> None:
-        self._supervisor = supervisor
-        self._server = Server(
-            uvicorn.Config(application(supervisor), log_config=None, access_log=False, lifespan="off", ws="none")
-        )
-        self._serving: asyncio.Task[None] | None = None
 
-    async def start(self, listener: socket.socket) -> None:
-        self._serving = self._supervisor.tasks.spawn(self._server.serve(sockets=[listener]), name="admin listener")
-        while not self._server.started and not self._serving.done():
-            await asyncio.sleep(0.005)
+async def refused(request: Any, error: Exception) -> JSONResponse:
+    """What the framework itself refuses."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = (error.headers or {}).get("Allow", "GET")
+        return await fallen(request, MethodNotAllowed(f"this path takes {allow}", allow=allow))
+    return await fallen(
+        request, NotFound("no such path; there are /metrics, /healthz, /readyz, /admin/config, /admin/reload")
+    )
 
-    async def stop(self) -> None:
-        self._server.should_exit = self._server.force_exit = True
-        if self._serving is not None:
-            await self._serving
+
+async def broken(request: Any, error: Exception) -> JSONResponse:
+    """A defect of ours. The framework raises it again once this is sent."""
+    log.error("defect", path=request.url.path, exc_info=error)
+    return await fallen(request, InternalError("internal error"))

@@ -1,26 +1,23 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from policies.caller_prompt import Recognition, recognise
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
-from proxy import variables
 from proxy.account import Account
+from proxy.books import Books, Lease
 from proxy.driver import drive
-from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
-from proxy.models import serving
+from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
-from proxy.settled import Settled, Sink
+from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
-from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
 from routes.prompt import RenderError
@@ -29,21 +26,12 @@ from routes.route import Ask, run
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
 
-NO_EXTRAS: Mapping[str, Any] = {}
-UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
-
 
 class Meters(Protocol):
     """What counts while a request runs."""
 
     def begin(self, policy: str) -> None: ...
     def end(self, policy: str) -> None: ...
-
-
-class Lease(Protocol):
-    """What was set aside for one request; settling returns the rest. Never waits."""
-
-    def settle(self, settled: Settled) -> None: ...
 
 
 class Ledger(Protocol):
@@ -71,7 +59,7 @@ class Chat:
         upstreams: Upstreams,
         learned: Learned,
         meters: Meters,
-        sinks: Sequence[Sink],
+        books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
     ) -> None:
@@ -79,7 +67,7 @@ class Chat:
         self.upstreams = upstreams
         self.learned = learned
         self.meters = meters
-        self.sinks = sinks
+        self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
         self._heads = Heads(holder.snapshot.hash)
@@ -89,6 +77,7 @@ class Chat:
         snapshot = self.holder.snapshot
         account = Account(snapshot, "chat", client_id(exchange))
         lease: Lease | None = None
+        relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
         outcome, error = "rejected", None
         try:
@@ -107,60 +96,40 @@ class Chat:
                 if exchange.disconnected and relaying.last is not None:
                     account.close_baseline(relaying.last, self.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
-        except RenderError as unrenderable:
-            error = "invalid_variables"
-            self._fail(exchange, account, BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error))
+        except RenderError as failed:
+            refused = unrenderable(failed)
+            error = refused.code
+            self._fail(exchange, account, refused)
         except PointsmanError as refusal:
             error = refusal.code
             self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
-            outcome, error = self._leave(exchange, account)
+            outcome, error = self._leave(exchange, account, relaying)
         finally:
             if begun is not None:
                 self.meters.end(begun)
-            self._settle(account, lease, outcome, exchange, error)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
+            self.books.enter(account, lease)
 
     # --- read
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
-        account.caller = snapshot.keys.caller(headers.get(b"authorization"))
+        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         check_content_type(headers.get(b"content-type"))
-        body = wire.parse(exchange.body if exchange.received else await exchange.read())
-        extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
-        account.is_text = wire.check_chat(body)
+        body, extras, account.is_text = parse(await exchange.read())
         account.asked = body["model"]
         account.stream = body.get("stream") is True
-        service = account.service = serving(snapshot, account.caller, body["model"])
-        found = self._recognise(service, body)
-        given = variables.resolve(
-            service, found.variables, extras.get("variables") or {}, near=found.result == "near"
-        )
-        messages = found.messages if found.cut else body["messages"]
-        facts = Facts(
-            body=body,
-            headers=headers,
-            extras=extras,
-            tenant=account.caller.tenant,
-            key=account.caller.key,
-            now=account.started,
-            request_id=account.id,
-            messages=messages,
-            caller_prompt=found.result,
-        )
+        service = account.service = serving(snapshot, caller, body["model"])
+        ask, facts, found = read(service, caller, headers, body, extras, account.started, account.id)
         account.caller_prompt = found.result
         if service.baseline is not None:
             account.rate = self.learned.arrived(service.policy.name, account.t0)
-        account.variables = given
+        account.variables = ask.variables
         session = extras.get("session") or headers.get(b"x-session-id")
         account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
-        return Ask(body, messages, given, untouched=found.result == "near"), facts, service
-
-    @staticmethod
-    def _recognise(service: Service, body: Mapping[str, Any]) -> Recognition:
-        known = service.policy.known_prompts
-        return UNKNOWN if known is None else recognise(known, body["messages"])
+        return ask, facts, service
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:
@@ -178,12 +147,12 @@ class Chat:
         self._fail(exchange, account, error, relaying.stream)
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
-    def _leave(self, exchange: Exchange, account: Account) -> tuple[str, str | None]:
+    def _leave(self, exchange: Exchange, account: Account, relaying: Relaying | None) -> tuple[str, str | None]:
         """The request was cut off: the client left, or the server stops. What was used is booked all the same."""
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")
-        self._fail(exchange, account, error)
+        self._fail(exchange, account, error, relaying.stream if relaying is not None else None)
         return "cancelled", error.code
 
     def _fail(
@@ -202,18 +171,6 @@ class Chat:
             return b""
         served = account.attempts[-1].route if account.attempts else decision.route
         return self.heads(account.snapshot).failed(account, decision, service.routes[served])
-
-    # --- settle
-
-    def _settle(
-        self, account: Account, lease: Lease | None, outcome: str, exchange: Exchange, error: str | None
-    ) -> None:
-        status = 499 if exchange.disconnected else exchange.status
-        settled = account.settle(outcome, status, error)
-        if lease is not None:
-            lease.settle(settled)
-        for sink in self.sinks:
-            sink(settled)
 
 
 def client_id(exchange: Exchange) -> str | None:

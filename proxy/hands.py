@@ -1,14 +1,19 @@
-"""Workers as the supervisor sees them: in its own process, or in one of their own at the end of a line."""
+"""A worker process: the supervisor's hand on it, and what runs at the other end of the line."""
 
 import asyncio
+import json
 import signal
 import socket
 import sys
-from typing import Protocol
+from typing import Any
 
 import structlog
 
-from proxy.channel import Channel
+from proxy.channel import Channel, Message, Refused
+from proxy.config.load import load
+from proxy.errors import ConfigError
+from proxy.life import Life
+from proxy.listener import GOODBYE
 from proxy.meter.cells import State
 from proxy.runtime import Snapshot
 from proxy.settled import Sink
@@ -17,123 +22,140 @@ from proxy.worker import Worker
 
 log = structlog.get_logger("pointsman")
 
-READY_TIMEOUT = 60.0  # seconds a worker may take to be ready: importing LiteLLM takes ten on a slow machine
+READY = 60.0  # seconds a worker may take to be ready: importing LiteLLM takes ten on a slow machine
+ANSWER = 5.0  # seconds a worker may take to report its counters
+ORPHANED = 20.0  # seconds that requests may take to finish once the supervisor is gone
+
+# As multiprocessing does it: the child finds the same code, whatever folder it was started in.
+MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from proxy.__main__ import main; main()"
 
 
-class Hand(Protocol):
-    """A worker as the supervisor sees it, wherever it runs."""
+class Hand:
+    """The supervisor's hand on one worker process."""
 
-    async def start(self) -> None: ...
-    async def reload(self) -> str: ...
-    async def collect(self) -> State: ...
-    async def drain(self, announce: float, limit: float) -> None: ...
-
-
-class Local:
-    """The one worker of this process."""
-
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-
-    async def start(self) -> None:
-        await self.worker.start()
-
-    async def reload(self) -> str:
-        return (await self.worker.reload()).hash
-
-    async def collect(self) -> State:
-        return self.worker.state()
-
-    async def drain(self, announce: float, limit: float) -> None:
-        await self.worker.drain(announce, limit)
-
-
-class Remote:
-    """A worker in a process of its own."""
-
-    def __init__(self, path: str, listener: socket.socket, tasks: Tasks) -> None:
+    def __init__(self, path: str, sock: socket.socket, tasks: Tasks) -> None:
         self._path = path
-        self._listener = listener
+        self._sock = sock
         self._tasks = tasks
         self._channel: Channel | None = None
-        self.process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self.falls = 0  # how often its predecessors ended early, one after the other
+        self.leaving = False  # told to end: it will not be replaced
         self.last: State = {}  # its counters when last asked
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
     async def start(self) -> None:
-        """Start the process and wait until it serves. Raises ConnectionError or TimeoutError if it does not."""
+        """Start the process and wait until it serves. Raises ConfigError with the reason if it does not."""
         ours, theirs = socket.socketpair()
         with theirs:
-            fds = (self._listener.fileno(), theirs.fileno())
-            self.process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "proxy", "worker", self._path, *map(str, fds)), pass_fds=fds
+            fds = (self._sock.fileno(), theirs.fileno())
+            # A session of its own: Ctrl-C in a terminal is for the supervisor alone.
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", MAIN, json.dumps(sys.path), "worker", self._path, *map(str, fds)),
+                pass_fds=fds,
+                start_new_session=True,
+                stdin=asyncio.subprocess.DEVNULL,
             )
-        self._channel = Channel(ours, self._nothing)
-        self._tasks.spawn(self._channel.run(), name=f"channel to worker {self.process.pid}")
-        await asyncio.sleep(0)
-        await asyncio.wait_for(self._channel.ask("start"), READY_TIMEOUT)
+        self._channel = Channel(ours, _nothing, self._tasks)
+        await self._channel.open()
+        try:
+            await self.ask("start")
+        except (OSError, Refused) as error:
+            self.kill()
+            raise ConfigError(f"a worker could not be started: {str(error) or 'it took too long'}") from error
+        except BaseException:  # a cancellation: nobody else knows of it yet
+            self.kill()
+            raise
 
-    async def _nothing(self, message: object) -> None:
-        return None
-
-    async def reload(self) -> str:
+    async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
+        """Raises `Refused`, or OSError if it ends or says nothing for so long."""
         assert self._channel is not None
-        return str(await self._channel.ask("reload"))
+        return await asyncio.wait_for(self._channel.ask(do, **values), seconds)
 
-    async def collect(self) -> State:
-        if self._channel is not None and not self._channel.closed.is_set():
+    async def state(self) -> State:
+        """Its counters; the last known ones when it cannot say."""
+        assert self._channel is not None
+        if not self._channel.closed.is_set():
             try:
-                self.last = await asyncio.wait_for(self._channel.ask("state"), 5.0)
-            except (ConnectionError, TimeoutError):
+                self.last = await self.ask("state", ANSWER)
+            except (OSError, Refused):
                 log.warning("a worker did not report its counters", pid=self.pid)
         return self.last
 
     async def drain(self, announce: float, limit: float) -> None:
-        if self._channel is None or self.process is None:
-            return
+        """Have it finish and end, and keep its last counters; killed if it takes much longer than it may."""
+        longest = announce + limit + 3 * GOODBYE
         try:
-            self.last = await self._channel.ask("drain", announce=announce, limit=limit)
-        except ConnectionError:
-            log.warning("a worker ended before it had drained", pid=self.pid)
-        await self.process.wait()
+            self.last = await self.ask("drain", longest, announce=announce, limit=limit)
+            await asyncio.wait_for(self.ended(), GOODBYE)
+        except (OSError, Refused) as error:
+            log.error("a worker did not end well", pid=self.pid, error=str(error) or "it took too long")
+            self.kill()
+            await self.ended()
 
     async def ended(self) -> int:
-        assert self.process is not None
-        return await self.process.wait()
+        assert self._process is not None
+        return await self._process.wait()
 
-    @property
-    def pid(self) -> int | None:
-        return self.process.pid if self.process is not None else None
+    def kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
 
 
-async def serve_remote(
-    path: str, snapshot: Snapshot, listener: socket.socket, line: socket.socket, access: Sink
-) -> int:
-    """A worker process's main: do what the supervisor says until it goes, or says drain."""
-    worker = Worker(path, snapshot, listener, access)
-    done = asyncio.Event()
+async def _nothing(_: Message) -> None:
+    return None
 
-    async def answer(message: dict[str, object]) -> object:
+
+class Process:
+    """A worker process from inside: does what the supervisor says until it says drain, or is gone."""
+
+    def __init__(self, path: str, snapshot: Snapshot, sock: socket.socket, line: socket.socket, access: Sink) -> None:
+        self._path = path
+        self._tasks = Tasks()
+        self._worker = Worker(snapshot, sock, access, Life())
+        self._prepared = snapshot
+        self._channel = Channel(line, self._answer, self._tasks)
+        self._drained = asyncio.Event()
+
+    async def run(self) -> int:
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            asyncio.get_running_loop().add_signal_handler(name, _leave_it_to_the_supervisor)
+        await self._channel.open()
+        ends = [self._tasks.spawn(event.wait(), name="end") for event in (self._channel.closed, self._drained)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if not self._drained.is_set():
+            log.warning("the supervisor is gone: finishing what runs")
+            limit = min(ORPHANED, self._prepared.server.drain)
+            drain = self._tasks.spawn(self._worker.drain(0.0, limit), name="drain")
+            await asyncio.wait((drain,), timeout=limit + 3 * GOODBYE)
+        await self._channel.close()
+        await self._tasks.close()
+        return 0
+
+    async def _answer(self, message: Message) -> object:
+        worker = self._worker
         match message["do"]:
             case "start":
                 await worker.start()
-                return snapshot.hash
-            case "reload":
-                return (await worker.reload()).hash
+            case "prepare":
+                loaded = await asyncio.to_thread(load, self._path)
+                if loaded.snapshot is None:
+                    raise ConfigError("the config has changed once more, and is refused")
+                await worker.prepare(loaded.snapshot)
+                self._prepared = loaded.snapshot
+            case "swap":
+                worker.swap(self._prepared)
             case "state":
-                return worker.state()
+                return await worker.state()
             case "drain":
-                await worker.drain(float(str(message["announce"])), float(str(message["limit"])))
-                asyncio.get_running_loop().call_later(0.05, done.set)
-                return worker.state()
+                await worker.drain(message["announce"], message["limit"])
+                self._drained.set()
+                return await worker.state()
         return None
 
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
-        asyncio.get_running_loop().add_signal_handler(name, lambda: None)  # the supervisor decides, over the line
-    channel = Channel(line, answer)
-    running = worker.tasks.spawn(channel.run(), name="channel to the supervisor")
-    await asyncio.wait(
-        {running, worker.tasks.spawn(done.wait(), name="drained")}, return_when=asyncio.FIRST_COMPLETED
-    )
-    if not done.is_set():  # the supervisor is gone: nobody will ever say drain
-        await worker.drain(0.0, snapshot.server.drain)
-    return 0
+
+def _leave_it_to_the_supervisor() -> None:
+    """Signals reach whole groups of processes; what is to be done comes over the line."""

@@ -12,11 +12,11 @@ from typing import Any
 from policies.decision import Decision
 from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
-from proxy.errors import BadRequest
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
+from proxy.reading import unsendable
 from proxy.runtime import Endpoint
 from proxy.upstreams.base import Call, Failed, Reply
 from proxy.upstreams.classify import classify, from_error_object
@@ -262,7 +262,7 @@ def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
     try:
         return encode(body)
     except Unencodable as error:
-        raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
+        raise unsendable(error) from None
 
 
 def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:

@@ -6,10 +6,9 @@ synchronous writes. It owns the limits on headers and bodies, keep-alive, pipeli
 """
 
 import asyncio
-import contextlib
 import urllib.parse
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine
 from typing import Any, cast
 from typing import Protocol as Interface
 
@@ -25,6 +24,7 @@ from proxy.wire.error import reply_error
 MAX_HEADER_BYTES = 64 * 1024  # of a head; also of what may come between two pieces of a body: chunk lines, trailers
 MAX_HEADERS = 200
 KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' pools keep theirs
+LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
 HEADER_DEADLINE = 20.0  # seconds to send a request's head, from the connection's start or the head's first byte
 BODY_DEADLINE = 60.0  # seconds that may pass between two pieces of a body
 LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
@@ -72,11 +72,11 @@ class Protocol(asyncio.Protocol):
         self._in_head = False
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._dated: list[tuple[bytes, bytes]] = []
+        self._date = b""
         self._is_deaf = False  # what still comes is thrown away: this connection ends with the answers it owes
         self._refusal: PointsmanError | None = None  # the last of them, for what was no request
         self._upgrades = False  # the head just read offers another protocol
-        self._dated: list[tuple[bytes, bytes]] = []
-        self._date = b""
 
     @property
     def date(self) -> bytes:
@@ -109,13 +109,16 @@ class Protocol(asyncio.Protocol):
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
 
     def shutdown(self) -> None:
-        """uvicorn's word that the server drains: finish what runs or is coming, take nothing new."""
+        """The server stops: finish what runs, answer what is on its way, and say that it was the last."""
         self._closing = True
-        if self.current is None and self.reading is None:
-            self.transport.close()
-        for exchange in (self.current, self.reading):
+        for exchange in (self.current, self.reading, *self.waiting):
             if exchange is not None:
-                exchange.keep_alive = False
+                exchange.keep_alive = exchange.keep_alive and exchange.started  # what is promised is promised
+        self.loop.call_later(LAST_CALL, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if self.current is None and self.reading is None and not self._in_head:
+            self.transport.close()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -312,6 +315,8 @@ class Protocol(asyncio.Protocol):
             self._answer_refusal(self._refusal)
         if not self.waiting and not self.transport.is_closing():
             self.transport.resume_reading()
+            if self._closing:
+                self.loop.call_later(LAST_CALL, self._close_idle)
 
     def _refuse(self, error: PointsmanError) -> None:
         """What has come is no request: say so after the answers that are owed before it, and close."""
@@ -339,27 +344,3 @@ class Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(LINGER, self.transport.close)
-
-
-class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours decide when to drain, and a clean stop exits 0."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-
-def configure(app: Application, *, backlog: int = 2048) -> uvicorn.Config:
-    """Return the uvicorn settings that run `app` behind `Protocol`."""
-    return uvicorn.Config(
-        cast(Any, app),
-        http=cast(Any, Protocol),
-        interface="asgi3",
-        ws="none",
-        lifespan="off",
-        proxy_headers=False,
-        server_header=False,
-        access_log=False,
-        log_config=None,
-        backlog=backlog,
-    )

@@ -1,36 +1,55 @@
-"""The supervisor: binds, keeps workers alive, owns the admin listener, signals and reloads.
+"""The supervisor: signals, reloads, the admin listener, and the workers.
 
-One worker is the same code without the spawn: it runs here, in this process. Several run in processes of their own
-on one inherited listening socket (a socket per worker would strand a dying worker's queue).
+One worker runs here, in this process. Several are a `Crew` in processes of their own; nothing else differs.
 """
 
 import asyncio
-import itertools
 import os
 import signal
 import socket
+from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
-from proxy import __version__
-from proxy.admin import Admin
-from proxy.config.load import load
+from proxy.admin import application
+from proxy.config.load import Loaded, load
+from proxy.config.problems import Problem, has_errors
 from proxy.config.watch import changes
-from proxy.hands import Hand, Local, Remote
+from proxy.crew import Crew
+from proxy.errors import ConfigError
 from proxy.life import Life
-from proxy.meter import families
-from proxy.meter.cells import State, merge, retire
-from proxy.meter.exposition import process
+from proxy.listener import Listener, asgi, is_loopback
+from proxy.meter.cells import State
 from proxy.meter.metrics import Meters
-from proxy.runtime import Snapshot
+from proxy.runtime import Server, Snapshot
 from proxy.settled import Sink
 from proxy.tasks import Tasks
-from proxy.worker import Reloaded, Worker, prepare
+from proxy.worker import Worker
 
 log = structlog.get_logger("pointsman")
 
-COLLECT_EVERY = 1.0  # seconds between collections of the workers' counters: what a killed worker may lose
-RESPAWN_WAIT = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)  # seconds before a worker that keeps dying is started again
+
+class Serving(Protocol):
+    """A worker, or several as one."""
+
+    @property
+    def meters(self) -> Meters: ...
+    async def start(self) -> None: ...
+    async def use(self, snapshot: Snapshot) -> None: ...
+    async def replace(self) -> None: ...
+    async def state(self) -> State: ...
+    async def drain(self, announce: float, limit: float) -> None: ...
+    def kill(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What came of a reload: the hash now served, and all that was said of the files."""
+
+    is_ok: bool
+    hash: str
+    problems: tuple[Problem, ...]
 
 
 class Supervisor:
@@ -39,174 +58,147 @@ class Supervisor:
     def __init__(
         self,
         path: str,
-        snapshot: Snapshot,
+        loaded: Loaded,
         data: socket.socket,
         admin: socket.socket | None,
         workers: int,
         access: Sink,
     ) -> None:
-        self.path = path
-        self.snapshot = snapshot
-        self.workers = workers
-        self._access = access
-        self.tasks = Tasks()
+        assert loaded.snapshot is not None
+        self.snapshot = loaded.snapshot
         self.life = Life()
-        self._data = data
-        self._admin_socket = admin
-        self._hands: list[Hand] = []
-        self._dead: State = {}  # the sums of workers that have ended
-        self._own: Meters | None = None  # config metrics, where the workers are elsewhere
-        self._local: Worker | None = None
+        self._path = path
+        self._files = loaded.files
+        self._changes = changes(lambda: self._files)  # against what was loaded, however long the start takes
+        self._is_private = is_loopback(data)
+        self._tasks = Tasks()
+        self._admin = Listener(asgi(application(self)), admin, self._tasks) if admin is not None else None
+        self._serving: Serving = (
+            Worker(self.snapshot, data, access, self.life)
+            if workers == 1
+            else Crew(path, self.snapshot, data, workers, self.life)
+        )
         self._stop = asyncio.Event()
         self._announce: float | None = None
-        self._reloading = asyncio.Lock()
-        self._expected: set[int] = set()  # pids whose end is ours
+        self._changing = asyncio.Lock()  # one reload or replacement at a time
 
     # --- life
 
     async def run(self) -> int:
         self._handle_signals()
-        admin = Admin(self) if self._admin_socket is not None else None
-        if admin is not None and self._admin_socket is not None:
-            await admin.start(self._admin_socket)
-        try:
-            await self._start_workers()
-            self.life.state = "ready"
-            self.tasks.spawn(self._watch(), name="config watch")
-            await self._stop.wait()
+        if self._admin is not None:
+            await self._admin.start()
+        stopping = self._tasks.spawn(self._stop.wait(), name="stop")
+        starting = self._tasks.spawn(self._start(), name="start")
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        code = 0
+        if not starting.done():
+            starting.cancel()  # stopped while it started: nothing runs that could finish
+        elif (why := starting.result()) is not None:
+            log.error("cannot serve", error=why)
+            code = 1
+        else:
+            log.info("ready", config=self.snapshot.hash)
+            self._tasks.spawn(self._watch(), name="watch the config")
+            await stopping
             await self._drain()
-        finally:
-            if admin is not None:
-                await admin.stop()
-            await self.tasks.close()
-        return 0
+        self._serving.kill()
+        if self._admin is not None:
+            await self._admin.stop(0.0)
+        await self._tasks.close()
+        return code
 
-    async def _start_workers(self) -> None:
-        if self.workers == 1:
-            self._local = Worker(self.path, self.snapshot, self._data, self._access)
-            self._hands = [Local(self._local)]
-            await self._hands[0].start()
-            return
-        self._own = Meters(__version__)
-        self._own.use(self.snapshot)
-        remotes = [Remote(self.path, self._data, self.tasks) for _ in range(self.workers)]
-        await asyncio.gather(*(remote.start() for remote in remotes))
-        for remote in remotes:
-            self._adopt(remote)
-        self.tasks.spawn(self._collect(), name="collect counters")
-
-    def _adopt(self, remote: Remote) -> None:
-        self._hands.append(remote)
-        self.tasks.spawn(self._keep(remote), name=f"keep worker {remote.pid}")
-
-    async def _keep(self, remote: Remote) -> None:
-        """Replace a worker that ends without having been told to."""
-        code = await remote.ended()
-        if remote.pid in self._expected:
-            return
-        log.error("a worker ended", pid=remote.pid, code=code)
-        self._bury(remote)
-        for wait in itertools.chain(RESPAWN_WAIT, itertools.repeat(RESPAWN_WAIT[-1])):
-            await asyncio.sleep(wait)
-            successor = Remote(self.path, self._data, self.tasks)
-            try:
-                await successor.start()
-            except (ConnectionError, TimeoutError, OSError) as error:
-                log.error("a worker could not be started", error=str(error))
-                continue
-            self._adopt(successor)
-            log.info("a worker was replaced", pid=successor.pid)
-            return
-
-    def _bury(self, remote: Remote) -> None:
-        if remote in self._hands:
-            self._hands.remove(remote)
-            self._dead = merge([self._dead, retire(remote.last, families.FAMILIES)], families.FAMILIES)
-
-    async def replace(self) -> None:
-        """Replace the workers one by one: a new one serves before the old one drains."""
-        for old in [hand for hand in self._hands if isinstance(hand, Remote)]:
-            successor = Remote(self.path, self._data, self.tasks)
-            await successor.start()
-            self._adopt(successor)
-            await self._retire(old)
-            log.info("a worker was replaced", old=old.pid, new=successor.pid)
-
-    async def _retire(self, old: Remote) -> None:
-        if old.pid is not None:
-            self._expected.add(old.pid)
-        await old.drain(0.0, self.snapshot.server.drain)
-        self._bury(old)
+    async def _start(self) -> str | None:
+        """Returns once requests are served, or with the reason why they cannot be."""
+        try:
+            await self._serving.start()
+        except ConfigError as error:
+            return error.message
+        return None
 
     async def _drain(self) -> None:
-        self.life.state = "draining"
         server = self.snapshot.server
         announce = server.announce if self._announce is None else self._announce
         log.info("draining", announce_s=announce, limit_s=server.drain)
-        self._expected |= {hand.pid for hand in self._hands if isinstance(hand, Remote) and hand.pid is not None}
-        self._data.close()
-        await asyncio.gather(*(hand.drain(announce, server.drain) for hand in self._hands))
+        await self._serving.drain(announce, server.drain)
+        log.info("drained")
 
     # --- signals
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self.stop, None)
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop, 0.0)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self.tasks.spawn(self.reload(), name="reload on SIGHUP"))
-        loop.add_signal_handler(signal.SIGUSR2, lambda: self.tasks.spawn(self.replace(), name="replace on SIGUSR2"))
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._tasks.spawn(self.reload(), name="reload on SIGHUP"))
+        loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.spawn(self.replace(), name="replace on SIGUSR2"))
 
     def stop(self, announce: float | None = None) -> None:
         """Drain and end; a second word ends at once. `announce`: seconds instead of config's."""
         if self._stop.is_set():
-            log.warning("stopped at once by a second signal")
+            self._serving.kill()
+            os.write(2, b"pointsman: ended at once by a second signal\n")
             os._exit(1)
         self._announce = announce
         self._stop.set()
 
+    async def replace(self) -> None:
+        """Replace the workers one by one; those that cannot be replaced go on."""
+        async with self._changing:
+            try:
+                await self._serving.replace()
+            except ConfigError as error:
+                log.error("workers were not replaced", error=error.message)
+
     # --- config
 
     async def _watch(self) -> None:
-        async for _ in changes(lambda: self.snapshot.files):
-            await self.reload()
+        async for _ in self._changes:
+            try:
+                await self.reload()
+            except Exception as error:  # noqa: BLE001 -- a defect in one reload must not end all later ones
+                log.error("defect: the config was not reloaded", exc_info=error)
 
     async def reload(self) -> Reloaded:
         """Read the config; if it is good, swap it in everywhere. A bad one changes nothing but a metric."""
-        async with self._reloading:
-            loaded = await asyncio.to_thread(load, self.path)
-            problems = tuple(loaded.problems)
+        async with self._changing:
+            loaded = await asyncio.to_thread(load, self._path)
+            self._files = loaded.files  # also of a bad one: any of them may be mended
+            problems = [*loaded.problems]
             fresh = loaded.snapshot
-            meters = self._own or (self._local.meters if self._local is not None else None)
-            if meters is not None:
-                meters.reloaded(fresh is not None)
-            if fresh is None:
-                for problem in problems:
-                    log.error("config refused, the last good one stays", problem=str(problem))
-                return Reloaded(self.snapshot.hash, problems)
-            if fresh.needs_litellm and not self.snapshot.needs_litellm and self._local is None:
-                self._swap(fresh)
-                await self.replace()
+            if fresh is not None:
+                problems += await self._use(fresh)
+            refused = has_errors(problems)
+            self._serving.meters.reloaded(not refused)
+            for problem in problems:
+                (log.error if problem.severity == "error" else log.warning)("config", problem=str(problem))
+            if refused:
+                log.error("config refused, the last good one stays", hash=self.snapshot.hash)
             else:
-                await prepare(fresh) if self._local is not None else None
-                self._swap(fresh)
-                await asyncio.gather(*(hand.reload() for hand in self._hands))
-            log.info("config reloaded", hash=fresh.hash)
-            return Reloaded(fresh.hash, problems)
+                log.info("config reloaded", hash=self.snapshot.hash)
+            return Reloaded(not refused, self.snapshot.hash, tuple(problems))
 
-    def _swap(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
-        if self._own is not None:
-            self._own.use(snapshot)
+    async def _use(self, fresh: Snapshot) -> list[Problem]:
+        """Serve the fresh snapshot, or say why not."""
+        if not (self._is_private or fresh.keys.callers):
+            why = "without `keys`, anyone who reaches this listener could spend your money"
+            return [Problem(self._path, 1, 1, "error", "open-listener", why)]
+        try:
+            await self._serving.use(fresh)
+        except ConfigError as error:
+            return [Problem(self._path, 1, 1, "error", error.code or "config", error.message)]
+        old, self.snapshot = self.snapshot, fresh
+        if bound(old.server) != bound(fresh.server):
+            why = "`listen`, `admin` and `workers` take effect when Pointsman is started again"
+            return [Problem(self._path, 1, 1, "warning", "needs-restart", why)]
+        return []
 
     # --- metrics
 
-    async def _collect(self) -> None:
-        while True:
-            await asyncio.sleep(COLLECT_EVERY)
-            await asyncio.gather(*(hand.collect() for hand in self._hands))
-
     async def state(self) -> State:
-        """All counters: the living workers' and the sums of the dead."""
-        states = await asyncio.gather(*(hand.collect() for hand in list(self._hands)))
-        own = [{**self._own.state(), **process()}] if self._own is not None else []
-        return merge([self._dead, *states, *own], families.FAMILIES)
+        """All counters of all workers."""
+        return await self._serving.state()
+
+
+def bound(server: Server) -> tuple[object, ...]:
+    """What cannot change while the process lives."""
+    return (server.listen, server.admin, server.workers)

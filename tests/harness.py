@@ -134,6 +134,15 @@ class Proxy:
         """Its JSON log lines so far."""
         return [json.loads(line) for line in self.text.splitlines() if line.startswith("{") and line.endswith("}")]
 
+    def wait_for_log(self, text: str, count: int = 1) -> dict[str, Any]:
+        """The newest of its log lines that hold this text, once there are so many."""
+        found: list[dict[str, Any]] = []
+        for _ in until(20.0, f"{count} log lines with {text!r}"):
+            found = [line for line in self.log if text in json.dumps(line)]
+            if len(found) >= count:
+                break
+        return found[-1]
+
     def requests(self, count: int) -> list[dict[str, Any]]:
         """The access log's lines, once there are at least so many."""
         found: list[dict[str, Any]] = []

@@ -3,11 +3,8 @@
 import asyncio
 import contextlib
 import errno
-import ipaddress
-import os
 import socket
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
@@ -16,7 +13,6 @@ from proxy.cli.options import DEFAULT_CONFIG, ConfigFile
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
-    from proxy.runtime import Snapshot
     from proxy.settled import Sink
 
 COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
@@ -35,25 +31,27 @@ def serve(
     drains and ends with 0, SIGINT the same without waiting for load balancers.
     """
     from proxy.config.load import load
+    from proxy.listener import address_of, is_loopback
     from proxy.supervisor import Supervisor
-    from proxy.worker import address, listen
 
     loaded = load(config)
     show_problems(loaded)
     if loaded.snapshot is None:
         raise typer.Exit(1)
-    snapshot = with_options(loaded.snapshot, host, port, admin_port, workers)
-    server = snapshot.server
-    if not snapshot.keys.callers and not is_loopback(server.listen):
+    server = loaded.snapshot.server
+    data = opened(moved(server.listen, host, port), "--port", "server.listen")
+    if not loaded.snapshot.keys.callers and not is_loopback(data):
         fail(
-            f"{server.listen} is not a loopback address and the config has no `keys:`: "
+            f"{address_of(data)} is not a loopback address and the config has no `keys:`: "
             "anybody could spend on your accounts. Add keys, or listen on 127.0.0.1"
         )
-    data = opened(server.listen, "--port", listen)
-    admin = opened(server.admin, "--admin-port", listen) if server.admin is not None else None
-    where = f"; admin on http://{address(admin)} (/metrics /healthz /readyz)" if admin is not None else ""
-    typer.echo(f"pointsman serves http://{address(data)}/v1{where}; config {snapshot.hash}", err=True)
-    run(lambda access: Supervisor(str(config), snapshot, data, admin, server.workers, access).run())
+    admin, where = None, ""
+    if server.admin is not None:
+        admin = opened(moved(server.admin, None, admin_port), "--admin-port", "server.admin")
+        where = f"; admin on http://{address_of(admin)} (/metrics /healthz /readyz)"
+    typer.echo(f"pointsman serves http://{address_of(data)}/v1{where}; config {loaded.snapshot.hash}", err=True)
+    size = workers or server.workers
+    run(lambda access: Supervisor(str(config), loaded, data, admin, size, access).run())
 
 
 def work(
@@ -63,15 +61,16 @@ def work(
 ) -> None:
     """Run one worker process on inherited descriptors: the supervisor's command, not a person's."""
     from proxy.config.load import load
-    from proxy.hands import serve_remote
+    from proxy.hands import Process
 
-    loaded = load(config)
-    if loaded.snapshot is None:
-        raise typer.Exit(1)
     sock, channel = socket.socket(fileno=listener), socket.socket(fileno=line)
     sock.setblocking(False)
+    loaded = load(config)
+    if loaded.snapshot is None:
+        show_problems(loaded)
+        raise typer.Exit(1)
     snapshot = loaded.snapshot
-    run(lambda access: serve_remote(config, snapshot, sock, channel, access))
+    run(lambda access: Process(config, snapshot, sock, channel, access).run())
 
 
 def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]") -> None:
@@ -96,15 +95,16 @@ def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]") -> None:
     raise typer.Exit(code)
 
 
-def opened(address: str, option: str, listen: Any) -> socket.socket:
+def opened(address: str, option: str, key: str) -> socket.socket:
+    from proxy.listener import bind
+
     try:
-        sock: socket.socket = listen(address)
+        return bind(address)
     except OSError as error:
-        hint = (
-            f": something else listens there; {option} takes another port" if error.errno == errno.EADDRINUSE else ""
-        )
-        fail(f"cannot listen on {address} ({os.strerror(error.errno or 0)}){hint}")
-    return sock
+        why = f"cannot listen on {address}: {error.strerror or error}"
+        if error.errno == errno.EADDRINUSE:
+            why += f"; something else does. Choose another port with {option}, or with `{key}` in the config"
+        fail(why)
 
 
 def fail(message: str) -> NoReturn:
@@ -119,25 +119,7 @@ def show_problems(loaded: "Loaded") -> None:
         typer.echo(report.as_text(loaded.problems, loaded.sources, loaded.secrets, lambda text, _: text), err=True)
 
 
-def with_options(
-    snapshot: "Snapshot", host: str | None, port: int | None, admin_port: int | None, workers: int | None
-) -> "Snapshot":
-    """The snapshot with the command line's addresses and number of workers over the config's."""
-    server = snapshot.server
-    server = replace(server, listen=moved(server.listen, host, port), workers=workers or server.workers)
-    if server.admin is not None:
-        server = replace(server, admin=moved(server.admin, None, admin_port))
-    return replace(snapshot, server=server)
-
-
 def moved(address: str, host: str | None, port: int | None) -> str:
     old_host, _, old_port = address.rpartition(":")
     host = f"[{host}]" if host is not None and ":" in host else host
     return f"{old_host if host is None else host}:{old_port if port is None else port}"
-
-
-def is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"

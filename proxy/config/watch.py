@@ -1,4 +1,4 @@
-"""Notice that a config's files have changed, and reload.
+"""Notice that a config's files have changed.
 
 Directories are watched, not files: editors and Kubernetes replace files by renaming (a ConfigMap swaps the
 link `..data`). A poll stands behind the watch, for file systems that do not notify. What counts is content: a file
@@ -8,39 +8,17 @@ that was only touched is no change.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import watchfiles
 
-from proxy.config.load import Loaded
-from proxy.runtime import Holder
-
 QUIET: Final = 0.1  # seconds without a further change before one is told: a save is often several
 POLL: Final = 5.0  # seconds between looks where nothing notifies
 
 Fingerprint: TypeAlias = bytes | None  # None: not there
-
-
-@dataclass(frozen=True, slots=True)
-class Reloaded:
-    """How a reload went. A refused config leaves the last good one in place."""
-
-    loaded: Loaded
-    swapped: bool
-    changed: bool  # the hash is another one: not only a secret, or nothing
-
-
-def reload(holder: Holder, load: Callable[[], Loaded]) -> Reloaded:
-    """Load again, and swap if that went well."""
-    loaded = load()
-    if loaded.snapshot is None:
-        return Reloaded(loaded, swapped=False, changed=False)
-    old = holder.swap(loaded.snapshot)
-    return Reloaded(loaded, swapped=True, changed=old.hash != loaded.snapshot.hash)
 
 
 def changes(files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL) -> AsyncGenerator[None]:
@@ -95,17 +73,36 @@ def _folders(files: Iterable[str]) -> list[str]:
 async def _nudges(folders: list[str], quiet: float, poll: float) -> AsyncGenerator[None]:
     """Yield when something may have happened in the folders, and at least every `poll` seconds."""
     try:
-        async for _ in watchfiles.awatch(
-            *folders,
-            watch_filter=None,
-            recursive=False,
-            step=int(quiet * 1000),
-            debounce=int(quiet * 10_000),
-            rust_timeout=int(poll * 1000),
-            yield_on_timeout=True,
-        ):
-            yield
+        async with aclosing(_notified(folders, quiet, poll)) as notified:
+            async for _ in notified:
+                yield
     except (OSError, RuntimeError):  # no inotify left, or a folder went away: the poll goes on alone
         while True:
             await asyncio.sleep(poll)
             yield
+
+
+async def _notified(folders: list[str], quiet: float, poll: float) -> AsyncGenerator[None]:
+    watch = watchfiles.awatch(
+        *folders,
+        watch_filter=None,
+        recursive=False,
+        step=int(quiet * 1000),
+        debounce=int(quiet * 10_000),
+        rust_timeout=int(poll * 1000),
+        yield_on_timeout=True,
+    )
+    first = asyncio.get_running_loop().create_task(_next(watch))
+    try:
+        await asyncio.sleep(0)
+        yield  # the watch is on from here: look for what happened before
+        await first
+        yield
+        async for _ in watch:
+            yield
+    finally:
+        first.cancel()
+
+
+async def _next(watch: AsyncIterator[object]) -> None:
+    await anext(watch)

@@ -34,8 +34,8 @@ class Usage:
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(prompt) is int and type(completion) is int and usage.keys() <= _PLAIN:
             inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-            if not inside and not outside and 0 <= prompt < 2**53 and 0 <= completion < 2**53:
-                return cls(prompt, 0, 0, completion, 0)  # nothing in the details: most answers of small models
+            if _is_nothing(inside) and _is_nothing(outside) and 0 <= prompt < 2**53 and 0 <= completion < 2**53:
+                return cls(prompt, 0, 0, completion, 0)  # most answers of small models
         prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
         prompt = _first(usage, "prompt_tokens", "input_tokens")
@@ -71,6 +71,11 @@ class Usage:
 
 
 NO_USAGE = Usage()
+
+
+def _is_nothing(details: Any) -> bool:
+    """No details, or noughts."""
+    return details is None or (type(details) is dict and not any(details.values()))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config.load import Loaded, load
-from proxy.config.watch import Reloaded, changes, reload
+from proxy.config.watch import changes
 from proxy.runtime import Holder
 
 GOOD = """
@@ -30,15 +30,17 @@ class Watched:
         self.holder = Holder(first.snapshot)
         self.files = first.files
         self.changes = changes(lambda: self.files, quiet=0.02, poll=0.1)
-        self.results: asyncio.Queue[Reloaded] = asyncio.Queue()
+        self.results: asyncio.Queue[Loaded] = asyncio.Queue()
 
     async def run(self) -> None:
         async for _ in self.changes:
-            result = reload(self.holder, self.load)
-            self.files = result.loaded.files
-            self.results.put_nowait(result)
+            loaded = self.load()
+            self.files = loaded.files
+            if loaded.snapshot is not None:
+                self.holder.swap(loaded.snapshot)
+            self.results.put_nowait(loaded)
 
-    async def next(self) -> Reloaded:
+    async def next(self) -> Loaded:
         return await asyncio.wait_for(self.results.get(), 20)
 
     @property
@@ -65,8 +67,17 @@ def folder(tmp_path: Path) -> Path:
 async def test_a_save_is_served(folder: Path) -> None:
     async with watching(folder / "pointsman.yaml") as watched:
         (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
-        result = await watched.next()
-        assert (result.swapped, result.changed, watched.policies) == (True, True, ["two"])
+        await watched.next()
+        assert watched.policies == ["two"]
+
+
+async def test_a_change_before_the_watch_is_on_is_found_at_once(folder: Path) -> None:
+    """Long before the next poll: a start takes a while, and files may change meanwhile."""
+    files = (str(folder / "pointsman.yaml"),)
+    told = changes(lambda: files, poll=3600)
+    (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+    await asyncio.wait_for(anext(told), 20)
+    await told.aclose()
 
 
 async def test_an_editor_replaces_the_file(folder: Path) -> None:
@@ -83,21 +94,21 @@ async def test_a_bad_file_never_replaces_a_good_one(folder: Path) -> None:
     async with watching(folder / "pointsman.yaml") as watched:
         before = watched.holder.snapshot
         (folder / "pointsman.yaml").write_text("policies: [")
-        result = await watched.next()
-        assert not result.swapped
-        assert result.loaded.problems[0].code == "yaml-syntax"
+        refused = await watched.next()
+        assert refused.problems[0].code == "yaml-syntax"
         assert watched.holder.snapshot is before
         (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
-        assert (await watched.next()).swapped
+        await watched.next()
         assert watched.policies == ["two"]
 
 
 async def test_a_rotated_secret_is_read_again(folder: Path) -> None:
     """The new key is in the header; the hash, which knows no secrets, stays."""
     async with watching(folder / "pointsman.yaml") as watched:
+        before = watched.holder.snapshot.hash
         (folder / "key").write_text("second-key\n")
-        result = await watched.next()
-        assert (result.swapped, result.changed) == (True, False)
+        await watched.next()
+        assert watched.holder.snapshot.hash == before
         target = watched.holder.snapshot.models["strong"].endpoints[0].target
         assert target.headers == ((b"authorization", b"Bearer second-key"),)
 
@@ -145,8 +156,9 @@ async def test_touching_is_no_change(folder: Path) -> None:
         os.utime(folder / "pointsman.yaml", (1, 1))
         os.utime(folder / "key", (1, 1))
         (folder / "key").write_text("second-key\n")
-        result = await watched.next()
-        assert not result.changed
+        await watched.next()
+        target = watched.holder.snapshot.models["strong"].endpoints[0].target
+        assert target.headers == ((b"authorization", b"Bearer second-key"),)
         assert watched.results.empty()
 
 

@@ -1,0 +1,50 @@
+"""The books: where finished requests are settled, a few at a time.
+
+Settling is the same work for each request, and in a row it runs from warm caches: a third of the CPU time that it
+takes between a request's other steps. The reply never waits for it. Whoever reads the books (`/metrics`, a stop)
+closes them first; nothing waits longer than `LATEST`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from proxy.account import Account
+from proxy.settled import Settled, Sink
+
+BATCH = 8  # requests settled in a row: under a fifth of a millisecond of the event loop
+LATEST = 0.01  # seconds until a finished request is in the books
+
+
+class Lease(Protocol):
+    """What was set aside for one request; settling returns the rest. Never waits."""
+
+    def settle(self, settled: Settled) -> None: ...
+
+
+class Books:
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self._sinks = sinks
+        self._open: list[tuple[Account, Lease | None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, account: Account, lease: Lease | None) -> None:
+        """Take a finished request (`Account.finish` has been called)."""
+        self._open.append((account, lease))
+        if len(self._open) >= BATCH:
+            self.close()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LATEST, self.close)
+
+    def close(self) -> None:
+        """Settle all that is open."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        finished, self._open = self._open, []
+        for account, lease in finished:
+            settled = account.settle()
+            if lease is not None:
+                lease.settle(settled)
+            for sink in self._sinks:
+                sink(settled)
