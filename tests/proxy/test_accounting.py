@@ -146,10 +146,11 @@ def run() -> Iterator[Run]:
         config = CONFIG.format(**{name: standin.base_url for name, standin in standins.items()})
         asks = traffic.draw(COUNT, SEED, FIRST)
         with Proxy(config, {"prompts/support/1.yaml": traffic.PROMPT}) as proxy:
-            asyncio.run(traffic.send(proxy.base_url, asks, CONCURRENCY))
+            journals = [standin.journal for standin in standins.values()]
+            asyncio.run(traffic.send(proxy.base_url, asks, CONCURRENCY, journals))
             log = {int(line["client_id"]): line for line in proxy.requests(COUNT)}
-            calls = oracle.by_trace(standin.journal for standin in standins.values())
-            judge = Oracle(ROUTES, PRICES, mute=["mute"])
+            calls = oracle.by_trace(journals)
+            judge = Oracle(ROUTES, (call for of_one in calls.values() for call in of_one))
             verdicts = [judge.judge(ask, calls[ask.number]) for ask in asks]
             yield Run(asks, verdicts, log, proxy.metrics())
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from proxy.standins.journal import Journal
+
 KEYS = {  # secret -> key's tenant
     "sk-search-0123456789abcdef": "search",
     "sk-chat-a-0123456789abcdef": "chat",
@@ -35,23 +37,27 @@ TOOLS = [
         "type": "function",
         "function": {
             "name": "find_order",
-            "parameters": {"type": "object", "properties": {"order_id": {"type": "string"}, "strict": {"type": "boolean"}}},
+            "parameters": {
+                "type": "object",
+                "properties": {"order_id": {"type": "string"}, "strict": {"type": "boolean"}},
+            },
         },
     }
 ]
 
 # Faults that leave the answer whole; `{on}` is filled with the persona that is asked first.
 HARMLESS = (
-    "no-usage", "usage kind=negative", "usage kind=cached", "usage kind=null", "usage kind=text", "usage kind=float", "gzip", "crlf", "joined", "bytewise", "close",
-    "extra-bytes", "no-done", "no-finish", "pings count=2 every=0.002", "idle-close", "malformed after=1 kind=json",
+    "no-usage", "usage kind=negative", "usage kind=cached", "usage kind=null", "usage kind=text", "usage kind=float",
+    "gzip", "crlf", "joined", "bytewise", "close", "extra-bytes", "no-done", "no-finish",
+    "pings count=2 every=0.002", "idle-close", "malformed after=1 kind=json",
 )  # fmt: skip
 FAILING = (
     "status=429 retry-after=3", "status=500", "status=503 body=html", "status=529 body=anthropic", "status=401",
     "status=403 body=garbage", "status=400", "status=400 code=context_length_exceeded",
     "status=400 code=content_filter", "status=404", "status=302", "reset", "cut after=head", "cut after=2",
     "cut after=3 how=rst pace=0.002", "cut after=2 how=end", "error-json", "error-event",
-    "error-event after=2 pace=0.005", "truncated", "wrong-type", "bad-chunk after=2", "huge-header", "huge-line",
-    "malformed after=0 kind=array count=2",
+    "error-event after=2 pace=0.01", "truncated", "wrong-type", "bad-chunk after=2", "huge-header", "huge-line",
+    "malformed after=0 kind=array",
 )  # fmt: skip
 STALLS = ("stall after=request", "stall after=head", "stall after=2")
 
@@ -148,7 +154,7 @@ def _cancel(chance: random.Random, ask: Ask) -> None:
         ask.fault, ask.cancel_after = "ttft=8", 0
 
 
-async def send(base_url: str, asks: Sequence[Ask], concurrency: int) -> None:
+async def send(base_url: str, asks: Sequence[Ask], concurrency: int, journals: Sequence[Journal]) -> None:
     """Send all of them, so many at a time, and note what came back."""
     gate = asyncio.Semaphore(concurrency)
     limits = httpx.Limits(max_connections=concurrency)
@@ -156,7 +162,7 @@ async def send(base_url: str, asks: Sequence[Ask], concurrency: int) -> None:
 
         async def one(ask: Ask) -> None:
             async with gate:
-                await (_cancelled(client, ask) if ask.cancel_after == 0 else _sent(client, ask))
+                await (_cancelled(client, ask, journals) if ask.cancel_after == 0 else _sent(client, ask))
 
         await asyncio.gather(*map(one, asks))
 
@@ -171,10 +177,12 @@ def _request(client: httpx.AsyncClient, ask: Ask) -> httpx.Request:
     return client.build_request("POST", "/chat/completions", json=ask.body, headers=headers)
 
 
-async def _cancelled(client: httpx.AsyncClient, ask: Ask) -> None:
-    """Leave before anything came, but not before the request was sent on."""
-    work = asyncio.ensure_future(client.send(_request(client, ask)))
-    await asyncio.sleep(0.3)
+async def _cancelled(client: httpx.AsyncClient, ask: Ask, journals: Sequence[Journal]) -> None:
+    """Leave once the request has been sent on, before anything has come back."""
+    work = asyncio.get_running_loop().create_task(client.send(_request(client, ask)))
+    while not any(entry.header("traceparent") == ask.trace for journal in journals for entry in journal):
+        assert not work.done(), f"request {ask.number} was answered before its caller left"
+        await asyncio.sleep(0.02)
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
     assert work.cancelled(), f"request {ask.number} was answered before its caller left"
