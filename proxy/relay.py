@@ -153,17 +153,19 @@ class Relaying:
         exchange, account = self.exchange, self.account
         waited = time.perf_counter()
         try:
-            while not (stream.content or stream.done):
+            while True:
                 data = await reply.read(deadlines.first)
                 now = time.perf_counter()
                 account.waited += now - waited
                 waited = now
                 out = stream.feed(data) if data else stream.end()
                 if stream.content:
-                    self._commit(trial, stream)
-                exchange.write(out) if self.committed else self._held.append(out)
-            if not self.committed:
-                raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+                    break
+                self._held.append(out)
+                if stream.done:
+                    raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+            self._commit(trial, stream)
+            exchange.write(out)
             await self._flow(reply, stream, deadlines)
         except Failed as failed:
             raise deadlines.explain(failed, stream.content) from None
