@@ -1,4 +1,4 @@
-"""The whole chain, really: clients, proxy, stand-in models, Prometheus with the shipped rules, every panel's query."""
+"""The whole chain: clients, proxy, stand-in models, Prometheus with the shipped rules, every panel's query."""
 
 import asyncio
 import re
