@@ -259,7 +259,7 @@ def every_case() -> Iterator[Any]:
             yield pytest.param(fault, kinds[stream], stream, policy, marks=marks, id=name)
 
 
-@pytest.mark.parametrize(("fault", "expected", "stream", "policy"), every_case())
+@pytest.mark.parametrize(("fault", "expected", "stream", "policy"), list(every_case()))
 def test_one_of_answer_error_and_error_event(
     client: httpx.Client,
     tuned: StandIn,
