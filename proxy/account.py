@@ -164,7 +164,7 @@ class Account:
             model.name,
             model.price,
             prompt_chars=self.characters(route),
-            static_chars=prompt.static_characters if prompt is not None else 0,
+            static_chars=prompt.beginning(self.variables) if prompt is not None else 0,
             output_chars=trial.characters,
             rate=self.rate,
             ttl=model.cache_ttl,

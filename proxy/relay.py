@@ -66,6 +66,7 @@ class Relaying:
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
     _hold: Hold | None = None
+    _held: list[bytes]  # what came of a stream before its first content
 
     async def relay(self, effect: Relay) -> Relayed:
         account, route = self.account, effect.route
@@ -140,6 +141,7 @@ class Relaying:
         content_type = reply.headers.get(b"content-type", b"")
         if not content_type.startswith(b"text/event-stream") and not is_stream(content_type):
             await self._not_a_stream(reply, trial, deadlines, content_type)
+        self._held = []
         stream = Stream(trial.model.name, asked)
         try:
             await self._events(reply, trial, deadlines, stream)
@@ -147,33 +149,38 @@ class Relaying:
             trial.usage, trial.characters, trial.answered_model = stream.usage, stream.characters, stream.model
 
     async def _events(self, reply: Reply, trial: Trial, deadlines: Deadlines, stream: Stream) -> None:
-        held: list[bytes] = []
-        exchange = self.exchange
-        while not stream.done:
-            deadline = deadlines.next(stream.content)
-            waited = time.perf_counter()
-            try:
-                data = await reply.read(deadline)
-            except Failed as failed:
-                raise deadlines.explain(failed, stream.content) from None
-            finally:
-                self.account.waited += time.perf_counter() - waited
-            out = stream.feed(data) if data else stream.end()
-            if self.committed:
-                exchange.write(out)
-            elif stream.content:
-                self._commit(trial, stream)
-                exchange.write(b"".join((*held, out)))
-            elif out:
-                held.append(out)
-            if exchange.is_congested:
-                await self._drain()
-            if not data:
-                break
-        if not stream.content:
-            raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+        """Hold events until one has content; from then on relay them as they come."""
+        exchange, account = self.exchange, self.account
+        waited = time.perf_counter()
+        try:
+            while True:
+                data = await reply.read(deadlines.first)
+                now = time.perf_counter()
+                account.waited += now - waited
+                waited = now
+                out = stream.feed(data) if data else stream.end()
+                if stream.content:
+                    break
+                self._held.append(out)
+                if stream.done:
+                    raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+            self._commit(trial, stream)
+            exchange.write(out)
+            await self._flow(reply, stream, deadlines)
+        except Failed as failed:
+            raise deadlines.explain(failed, stream.content) from None
+        finally:
+            account.waited += time.perf_counter() - waited  # after the first content nearly all time is waiting
         exchange.finish()  # the caller has it all, and may go
         await self._rest(reply)
+
+    async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
+        exchange = self.exchange
+        while not stream.done:
+            data = await reply.read(deadlines.next())
+            exchange.write(stream.feed(data) if data else stream.end())
+            if exchange.is_congested:
+                await exchange.drain()
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
@@ -208,11 +215,6 @@ class Relaying:
             self.account.waited += time.perf_counter() - waited
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def _drain(self) -> None:
-        waited = time.perf_counter()
-        await self.exchange.drain()
-        self.account.waited += time.perf_counter() - waited
-
     # --- the caller's side
 
     def _commit(self, trial: Trial, stream: Stream) -> None:
@@ -223,6 +225,8 @@ class Relaying:
         trial.saw_content()
         self.account.first_content = time.perf_counter() - self.account.t0
         self._start(trial)
+        for held in self._held:
+            self.exchange.write(held)
 
     def _start(self, trial: Trial) -> None:
         if not self.exchange.started:

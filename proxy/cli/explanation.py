@@ -123,7 +123,8 @@ def _estimate(found: "Explanation") -> str:
     estimate = found.estimate
     prompt = f"{count(estimate.tokens, 'prompt token')}"
     if estimate.output is None:
-        return f"{prompt}: {_usd(estimate.usd)} before any output (no max_tokens)"
+        before = "" if estimate.usd is None else " before any output (no max_tokens)"
+        return f"{prompt}: {_usd(estimate.usd)}{before}"
     return f"{prompt}, at most {count(estimate.output, 'output token')}: {_usd(estimate.usd)}"
 
 
@@ -143,4 +144,4 @@ def _baseline(found: "Explanation") -> str:
 
 
 def _usd(pico: int | None) -> str:
-    return "no price" if pico is None else f"${to_usd(pico)}"
+    return "unknown (a model has no price)" if pico is None else f"${to_usd(pico)}"

@@ -6,7 +6,7 @@ forwarded with a few C-speed calls; everything else is parsed as JSON.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -31,6 +31,10 @@ class Frame:
     suffix: bytes
     # the same without `"usage": null`, for callers who did not ask for usage; None: forward as it came
     clean: "Frame | None" = None
+    end: bytes = field(init=False)  # the suffix with the blank line
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.suffix + b"\n\n")
 
     @classmethod
     def around(cls, event: bytes, text: bytes) -> "Frame | None":
@@ -39,9 +43,13 @@ class Frame:
             return None
         return cls(prefix + b'"', b'"' + suffix)
 
+    def holds(self, data: bytes) -> bool:
+        """Whether this is one whole event that fits."""
+        return data.startswith(self.prefix) and data.endswith(self.end) and data.find(b"\n\n") == len(data) - 2
+
     def join(self, texts: list[bytes]) -> bytes:
         """The events that hold these texts."""
-        return self.prefix + (self.suffix + b"\n\n" + self.prefix).join(texts) + self.suffix + b"\n\n"
+        return self.prefix + (self.end + self.prefix).join(texts) + self.end
 
 
 class Stream:
@@ -67,6 +75,13 @@ class Stream:
         self._unfinished: set[int] = set()  # choices that have begun and had no finish_reason yet
 
     def feed(self, data: bytes) -> bytes:
+        frame = self._frame
+        if frame is not None and not self._tail and frame.holds(data):
+            text = data[len(frame.prefix) : -len(frame.end)]
+            count = characters([text])
+            if count is not None:  # one event with one more piece of text, which is what mostly comes
+                self.characters += count
+                return data if frame.clean is None else frame.clean.prefix + text + frame.clean.end
         if self._tail:
             data = self._tail + data
         if b"\r" in data:
