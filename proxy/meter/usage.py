@@ -13,6 +13,8 @@ _PLAIN = {
     "prompt_tokens_details",
     "completion_tokens_details",
 }
+MOST = 10**9  # tokens in one call; a larger count is a mistake, and would be a bill of millions
+
 KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
@@ -34,7 +36,7 @@ class Usage:
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         if type(prompt) is int and type(completion) is int and usage.keys() <= _PLAIN:
             inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-            if _is_nothing(inside) and _is_nothing(outside) and 0 <= prompt < 2**53 and 0 <= completion < 2**53:
+            if _is_nothing(inside) and _is_nothing(outside) and 0 <= prompt < MOST and 0 <= completion < MOST:
                 return cls(prompt, 0, 0, completion, 0)  # most answers of small models
         prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
@@ -95,6 +97,6 @@ def _count(value: Any) -> int:
     """A token count; 0 for text, lists, true, fractions, infinities and what no model could have counted."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is not int or abs(value) > 2**53:
+    if type(value) is not int or abs(value) >= MOST:
         return 0
     return value
