@@ -99,5 +99,6 @@ MASKED = "***"
 
 
 def shown(name: str, value: Any) -> Any:
-    """A fact's value, fit for a person's eyes: what a caller keeps secret is masked."""
-    return MASKED if name.startswith("header.") and _SECRET.search(name, len("header.")) else value
+    """A fact's value, fit for a person's eyes: what a caller keeps secret is masked, unless it is missing."""
+    is_secret = name.startswith("header.") and _SECRET.search(name, len("header."))
+    return MASKED if is_secret and value is not None else value

@@ -16,6 +16,7 @@ from proxy.meter.cost import NO_COST
 from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
+from routes.prompt import Prompt
 from routes.route import Route
 
 
@@ -95,15 +96,23 @@ class Account:
     rate = 0.0  # the policy's requests per second
     is_text = True  # without images, whose tokens have no characters
 
+    def prompt_of(self, route: Route) -> Prompt | None:
+        """What the route adds to this request; a caller prompt nearly known goes through as it is."""
+        return None if self.caller_prompt == "near" else route.prompt
+
+    def characters(self, route: Route) -> int:
+        """Of the caller's messages and tools and the route's prompt."""
+        prompt = self.prompt_of(route)
+        return self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0)
+
     def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
-        prompt = route.prompt.characters(self.variables) if route.prompt is not None else 0
-        return Trial(route, role, model, endpoint, self.caller_characters + prompt)
+        return Trial(route, role, model, endpoint, self.characters(route))
 
     def close_trial(self, trial: Trial, result: str, learned: Learned) -> Attempt:
         """Book an attempt under its own route, model and prompt, at its own price."""
         usage, source = self._usage(trial, learned)
         price = trial.model.price
-        prompt = trial.route.prompt
+        prompt = self.prompt_of(trial.route)
         attempt = Attempt(  # positional: keywords would double the time this takes
             trial.route.name,
             trial.role,
@@ -129,9 +138,12 @@ class Account:
     def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
         if trial.usage is not None:
             usage = Usage.from_openai(trial.usage)
-            if self.is_text:
-                learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
-            return usage, "upstream"
+            if usage.clamped:  # odd: booked, but nothing to learn from
+                return usage, "upstream"
+            if usage.prompt or usage.completion:  # else it holds nulls or texts, which tell nothing
+                if self.is_text:
+                    learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
+                return usage, "upstream"
         if not trial.billable:
             return NO_USAGE, "none"
         return estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters), "estimated"
@@ -146,13 +158,13 @@ class Account:
         if trial.route.name == route.name:
             self.baseline = answered(self.attempts, route.name, model.price)
             return
-        prompt = route.prompt
+        prompt = self.prompt_of(route)
         self.baseline = estimated(
             learned,
             model.name,
             model.price,
-            prompt_chars=self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0),
-            static_chars=prompt.static_characters if prompt is not None else 0,
+            prompt_chars=self.characters(route),
+            static_chars=prompt.beginning(self.variables) if prompt is not None else 0,
             output_chars=trial.characters,
             rate=self.rate,
             ttl=model.cache_ttl,

@@ -9,7 +9,7 @@ from proxy.account import new_id
 from proxy.errors import InternalError, MethodNotAllowed, NotFound, PointsmanError
 from proxy.exchange import Exchange
 from proxy.handler import Chat
-from proxy.heads import JSON
+from proxy.heads import reply_json
 from proxy.life import Life
 from proxy.models import Models
 from proxy.runtime import Holder
@@ -46,7 +46,7 @@ class App:
                 raise
         except PointsmanError as error:
             reply_error(exchange, new_id(), error)
-        except Exception as error:
+        except Exception as error:  # the last seam: a defect of ours must not leave a caller without an answer
             log.error("defect", path=exchange.path[:100], error=type(error).__name__, exc_info=error)
             fallen = InternalError("internal error: the request could not be served")
             if exchange.started and not exchange.complete:
@@ -61,9 +61,8 @@ class App:
             if path.startswith("/models/"):
                 found = (b"GET", lambda asked: self.models.one(asked, path.removeprefix("/models/")))
             else:
-                raise NotFound(
-                    f"no such path: {exchange.path[:200]}; this server answers /v1/chat/completions, /v1/models"
-                )
+                known = ", ".join(self.table)
+                raise NotFound(f"no such path: {exchange.path[:200]}; there are {known}, also below /v1")
         method, endpoint = found
         if exchange.method != method and not (exchange.method == b"HEAD" and method == b"GET"):
             allow = method.decode()
@@ -71,8 +70,8 @@ class App:
         await endpoint(exchange)
 
     async def _health(self, exchange: Exchange) -> None:
-        exchange.reply(200, JSON, b'{"status":"alive"}')
+        reply_json(exchange, 200, b'{"status":"alive"}')
 
     async def _ready(self, exchange: Exchange) -> None:
         status, body = self.life.readiness()
-        exchange.reply(status, JSON, body)
+        reply_json(exchange, status, body)

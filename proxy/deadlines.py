@@ -23,9 +23,10 @@ class Deadlines:
         # the first content of a whole answer is its end
         self.first = min(now + limits.first_content, self._total) if streamed else self._total
 
-    def next(self, content: bool) -> float:
-        """When the next read must have brought something."""
-        return min(self._loop.time() + self._limits.idle, self._total) if content else self.first
+    def next(self) -> float:
+        """When the next read must have brought something, once content flows."""
+        idle = self._loop.time() + self._limits.idle
+        return idle if idle < self._total else self._total
 
     def explain(self, failed: Failed, content: bool) -> Failed:
         """Say which limit a timeout was."""

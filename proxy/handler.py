@@ -1,36 +1,30 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
-from policies.caller_prompt import Recognition, recognise
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
-from proxy import variables
 from proxy.account import Account
 from proxy.books import Books, Lease
 from proxy.driver import drive
-from proxy.errors import BadRequest, PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
-from proxy.models import serving
+from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.registry import Upstreams
-from proxy.wire import body as wire
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
+from proxy.wire.stream import Stream
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
-
-NO_EXTRAS: Mapping[str, Any] = {}
-UNKNOWN = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
 class Meters(Protocol):
@@ -102,13 +96,13 @@ class Chat:
                 if exchange.disconnected and relaying.last is not None:
                     account.close_baseline(relaying.last, self.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
-        except RenderError as unrenderable:
-            error = "invalid_variables"
-            refusal = BadRequest(f"the prompt cannot be rendered: {unrenderable}", code=error)
-            reply_error(exchange, account.id, refusal, self._named(account))
+        except RenderError as failed:
+            refused = unrenderable(failed)
+            error = refused.code
+            self._fail(exchange, account, refused)
         except PointsmanError as refusal:
             error = refusal.code
-            reply_error(exchange, account.id, refusal, self._named(account))
+            self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account, relaying)
         finally:
@@ -121,43 +115,21 @@ class Chat:
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
-        account.caller = snapshot.keys.caller(headers.get(b"authorization"))
+        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         check_content_type(headers.get(b"content-type"))
-        body = wire.parse(await exchange.read())
-        extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
-        account.is_text = wire.check_chat(body)
+        body, extras, account.is_text = parse(await exchange.read())
         account.asked = body["model"]
         account.stream = body.get("stream") is True
-        service = account.service = serving(snapshot, account.caller, body["model"])
-        found = self._recognise(service, body)
-        given = variables.resolve(
-            service, found.variables, extras.get("variables") or {}, near=found.result == "near"
-        )
-        messages = found.messages if found.cut else body["messages"]
-        facts = Facts(
-            body=body,
-            headers=headers,
-            extras=extras,
-            tenant=account.caller.tenant,
-            key=account.caller.key,
-            now=account.started,
-            request_id=account.id,
-            messages=messages,
-            caller_prompt=found.result,
-        )
+        service = account.service = serving(snapshot, caller, body["model"])
+        ask, facts, found = read(service, caller, headers, body, extras, account.started, account.id)
         account.caller_prompt = found.result
         if service.baseline is not None:
             account.rate = self.learned.arrived(service.policy.name, account.t0)
-        account.variables = given
+        account.variables = ask.variables
         session = extras.get("session") or headers.get(b"x-session-id")
         account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
-        return Ask(body, messages, given, untouched=found.result == "near"), facts, service
-
-    @staticmethod
-    def _recognise(service: Service, body: Mapping[str, Any]) -> Recognition:
-        known = service.policy.known_prompts
-        return UNKNOWN if known is None else recognise(known, body["messages"])
+        return ask, facts, service
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:
@@ -172,10 +144,7 @@ class Chat:
         if relaying.served or failed is None:
             return "ok", None
         error = upstream_error(failed, relaying.retry_after)
-        if exchange.started:
-            exchange.finish(error_event(relaying.stream, error.body()["error"]))
-        else:
-            reply_error(exchange, account.id, error, self._named(account))
+        self._fail(exchange, account, error, relaying.stream)
         return ("client_error" if failed.failure in CALLERS else "upstream_error"), error.code
 
     def _leave(self, exchange: Exchange, account: Account, relaying: Relaying | None) -> tuple[str, str | None]:
@@ -183,12 +152,17 @@ class Chat:
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")
+        self._fail(exchange, account, error, relaying.stream if relaying is not None else None)
+        return "cancelled", error.code
+
+    def _fail(
+        self, exchange: Exchange, account: Account, error: PointsmanError, stream: Stream | None = None
+    ) -> None:
+        """Tell the caller: as the answer, or as the last event of one that has begun."""
         if exchange.started:
-            stream = relaying.stream if relaying is not None else None
-            exchange.finish(error_event(stream, error.body()["error"]))
+            exchange.finish(error_event(stream, error.body()["error"], account.id, account.asked))
         else:
             reply_error(exchange, account.id, error, self._named(account))
-        return "cancelled", error.code
 
     def _named(self, account: Account) -> bytes:
         """The header lines of an error: what was decided, if anything was, and what the attempts cost."""

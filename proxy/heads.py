@@ -1,14 +1,10 @@
 """The header lines of answers. What depends only on the decision and the serving route is encoded once."""
 
-from typing import TYPE_CHECKING
-
 from policies.decision import Decision
-from proxy.exchange import encode
+from proxy.account import Account, new_id
+from proxy.exchange import Exchange, encode
 from proxy.meter.cost import to_usd
 from routes.route import Route
-
-if TYPE_CHECKING:
-    from proxy.account import Account
 
 JSON = b"content-type: application/json\r\n"
 STREAM = (
@@ -16,6 +12,11 @@ STREAM = (
     b"cache-control: no-cache\r\n"
     b"x-accel-buffering: no\r\n"  # nginx in front would hold events back
 )
+
+
+def reply_json(exchange: Exchange, status: int, body: bytes) -> None:
+    """Answer with JSON of ours, under a request id like every answer."""
+    exchange.reply(status, b"%bx-request-id: %b\r\n" % (JSON, new_id().encode()), body)
 
 
 class Heads:
@@ -30,6 +31,7 @@ class Heads:
         key = (decision.policy, decision.rule, decision.route, served.name)
         lines = self._known.get(key)
         if lines is None:
+            prompt = None if decision.untouched else served.prompt
             lines = self._known[key] = encode(
                 [
                     (b"x-pointsman-policy", visible(decision.policy)),
@@ -37,7 +39,7 @@ class Heads:
                     (b"x-pointsman-route", visible(decision.route)),
                     (b"x-pointsman-served-by", visible(served.name)),
                     (b"x-pointsman-model", visible(served.model)),
-                    (b"x-pointsman-prompt", visible(served.prompt.id if served.prompt is not None else "none")),
+                    (b"x-pointsman-prompt", visible(prompt.id if prompt is not None else "none")),
                     (b"x-pointsman-config", visible(self._config)),
                 ]
             )
@@ -51,7 +53,7 @@ class Heads:
             self.named(decision, served),
         )
 
-    def whole(self, account: "Account", decision: Decision, served: Route) -> bytes:
+    def whole(self, account: Account, decision: Decision, served: Route) -> bytes:
         """The head of a whole answer, with what all attempts cost and what the baseline would have."""
         lines = b"%bx-request-id: %b\r\n%b" % (JSON, account.id.encode(), self.failed(account, decision, served))
         baseline = account.baseline
@@ -59,7 +61,7 @@ class Heads:
             return lines
         return lines + b"x-pointsman-baseline-cost-usd: %b\r\n" % to_usd(baseline.cost).encode()
 
-    def failed(self, account: "Account", decision: Decision, served: Route) -> bytes:
+    def failed(self, account: Account, decision: Decision, served: Route) -> bytes:
         """What an error says besides its own: the decision, the last route tried, what all attempts cost."""
         cost = sum(attempt.cost.total for attempt in account.attempts)
         return b"x-pointsman-attempts: %d\r\n%bx-pointsman-cost-usd: %b\r\n" % (

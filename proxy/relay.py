@@ -12,11 +12,11 @@ from typing import Any
 from policies.decision import Decision
 from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
-from proxy.errors import BadRequest
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
+from proxy.reading import unsendable
 from proxy.runtime import Endpoint
 from proxy.upstreams.base import Call, Failed, Reply
 from proxy.upstreams.classify import classify, from_error_object
@@ -66,6 +66,7 @@ class Relaying:
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
     _hold: Hold | None = None
+    _held: list[bytes]  # what came of a stream before its first content
 
     async def relay(self, effect: Relay) -> Relayed:
         account, route = self.account, effect.route
@@ -113,7 +114,7 @@ class Relaying:
         try:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
-                error = await self._read_all(reply, deadlines, MAX_ERROR)
+                error = await self._read_all(reply, trial, deadlines, MAX_ERROR)
                 secrets = secrets_of(trial.endpoint.target)
                 raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
             trial.billable = True
@@ -122,7 +123,7 @@ class Relaying:
             else:
                 await self._whole(reply, trial, deadlines)
         except answer.ErrorObject as found:
-            trial.billable = self.committed  # an error in place of an answer is not billed
+            trial.billable = found.after_content  # an error in place of an answer is not billed
             secrets = secrets_of(trial.endpoint.target)
             raise from_error_object(found.error, model=trial.model.name, secrets=secrets) from None
         finally:
@@ -130,8 +131,7 @@ class Relaying:
 
     async def _whole(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         """Read and judge a JSON answer; it is sent once the attempt is booked, with its cost."""
-        data = await self._read_all(reply, deadlines, MAX_ANSWER)
-        trial.characters = len(data)  # should it turn out to be no answer
+        data = await self._read_all(reply, trial, deadlines, MAX_ANSWER)
         read = answer.read(data, trial.model.name)
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
         trial.saw_content()
@@ -139,8 +139,9 @@ class Relaying:
 
     async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, asked: bool) -> None:
         content_type = reply.headers.get(b"content-type", b"")
-        if not content_type.startswith(b"text/event-stream"):
+        if not content_type.startswith(b"text/event-stream") and not is_stream(content_type):
             await self._not_a_stream(reply, trial, deadlines, content_type)
+        self._held = []
         stream = Stream(trial.model.name, asked)
         try:
             await self._events(reply, trial, deadlines, stream)
@@ -148,32 +149,38 @@ class Relaying:
             trial.usage, trial.characters, trial.answered_model = stream.usage, stream.characters, stream.model
 
     async def _events(self, reply: Reply, trial: Trial, deadlines: Deadlines, stream: Stream) -> None:
-        held: list[bytes] = []
+        """Hold events until one has content; from then on relay them as they come."""
+        exchange, account = self.exchange, self.account
+        waited = time.perf_counter()
+        try:
+            while True:
+                data = await reply.read(deadlines.first)
+                now = time.perf_counter()
+                account.waited += now - waited
+                waited = now
+                out = stream.feed(data) if data else stream.end()
+                if stream.content:
+                    break
+                self._held.append(out)
+                if stream.done:
+                    raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+            self._commit(trial, stream)
+            exchange.write(out)
+            await self._flow(reply, stream, deadlines)
+        except Failed as failed:
+            raise deadlines.explain(failed, stream.content) from None
+        finally:
+            account.waited += time.perf_counter() - waited  # after the first content nearly all time is waiting
+        exchange.finish()  # the caller has it all, and may go
+        await self._rest(reply)
+
+    async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
         exchange = self.exchange
         while not stream.done:
-            deadline = deadlines.next(stream.content)
-            waited = time.perf_counter()
-            try:
-                data = await reply.read(deadline)
-            except Failed as failed:
-                raise deadlines.explain(failed, stream.content) from None
-            finally:
-                self.account.waited += time.perf_counter() - waited
-            out = stream.feed(data) if data else stream.end()
-            if self.committed:
-                exchange.write(out)
-            elif stream.content:
-                self._commit(trial, stream)
-                exchange.write(b"".join((*held, out)))
-            elif out:
-                held.append(out)
+            data = await reply.read(deadlines.next())
+            exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
-                await self._drain()
-            if not data:
-                break
-        if not stream.content:
-            raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
-        await self._rest(reply)
+                await exchange.drain()
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
@@ -185,33 +192,28 @@ class Relaying:
 
     async def _not_a_stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, content_type: bytes) -> None:
         """Judge a 2xx answer to a streamed request that is not an event stream: an error object, or garbage."""
-        data = await self._read_all(reply, deadlines, MAX_ERROR)
-        answer.read(data, trial.model.name)
+        data = await self._read_all(reply, trial, deadlines, MAX_ERROR)
+        trial.usage = answer.read(data, trial.model.name).usage
         kind = content_type.decode("latin-1") or "nothing"
         raise Failed(
             failure.BAD_ANSWER, f"model '{trial.model.name}' was asked for an event stream and sent {kind[:60]}"
         )
 
-    async def _read_all(self, reply: Reply, deadlines: Deadlines, limit: int) -> bytes:
+    async def _read_all(self, reply: Reply, trial: Trial, deadlines: Deadlines, limit: int) -> bytes:
+        """Read a body to its end. Its bytes stand for what was generated, should it turn out to be no answer."""
         parts: list[bytes] = []
-        size = 0
         waited = time.perf_counter()
         try:
             while data := await reply.read(deadlines.first):
                 parts.append(data)
-                size += len(data)
-                if size > limit:
+                trial.characters += len(data)
+                if trial.characters > limit:
                     raise Failed(failure.BAD_ANSWER, f"the model's answer is larger than {limit} bytes")
         except Failed as failed:
             raise deadlines.explain(failed, False) from None
         finally:
             self.account.waited += time.perf_counter() - waited
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    async def _drain(self) -> None:
-        waited = time.perf_counter()
-        await self.exchange.drain()
-        self.account.waited += time.perf_counter() - waited
 
     # --- the caller's side
 
@@ -223,6 +225,8 @@ class Relaying:
         trial.saw_content()
         self.account.first_content = time.perf_counter() - self.account.t0
         self._start(trial)
+        for held in self._held:
+            self.exchange.write(held)
 
     def _start(self, trial: Trial) -> None:
         if not self.exchange.started:
@@ -250,7 +254,12 @@ class Relaying:
     def _remember(self, failed: Failed) -> None:
         self.failed = failed
         if failed.retry_after is not None:
-            self.retry_after = min(failed.retry_after, self.retry_after or failed.retry_after)
+            waits = [failed.retry_after] if self.retry_after is None else [failed.retry_after, self.retry_after]
+            self.retry_after = min(waits)
+
+
+def is_stream(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
@@ -261,7 +270,7 @@ def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
     try:
         return encode(body)
     except Unencodable as error:
-        raise BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json") from None
+        raise unsendable(error) from None
 
 
 def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:

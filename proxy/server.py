@@ -103,7 +103,7 @@ class Protocol(asyncio.Protocol):
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
-                lost.task.cancel()  # nobody waits for the answer; what was used is booked
+                self._cancel(lost.task)  # nobody waits for the answer; what was used is booked
 
     def eof_received(self) -> None:
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
@@ -119,6 +119,17 @@ class Protocol(asyncio.Protocol):
     def _close_idle(self) -> None:
         if self.current is None and self.reading is None and not self._in_head:
             self.transport.close()
+
+    def cancel(self) -> None:
+        """End the request that is being answered: the server's time is up."""
+        if self.current is not None and self.current.task is not None:
+            self._cancel(self.current.task)
+
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        # the connection may be gone before the task is: a stop waits for these
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+        task.cancel()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -217,10 +228,10 @@ class Protocol(asyncio.Protocol):
         self._header_bytes = 0
         self._body = []
         self._body_bytes = 0
-        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
-        if self._upgrades:
-            return  # it comes again, without the offer
         headers = self._headers
+        if b"upgrade" in headers and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            self._upgrades = True
+            return  # it comes again, without the offer
         modern = self.parser.get_http_version() == "1.1"
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
@@ -263,7 +274,7 @@ class Protocol(asyncio.Protocol):
             return
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         self._body = []
-        exchange.received = True
+        exchange.received = exchange.refused is None
         self._begin(exchange)
         exchange.body_ended()
 
@@ -292,8 +303,6 @@ class Protocol(asyncio.Protocol):
         self.current = exchange
         task = self.loop.create_task(self.app(exchange))
         exchange.task = task
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""

@@ -155,7 +155,7 @@ class Supervisor:
         async for _ in self._changes:
             try:
                 await self.reload()
-            except Exception as error:  # noqa: BLE001 -- a defect in one reload must not end all later ones
+            except Exception as error:
                 log.error("defect: the config was not reloaded", exc_info=error)
 
     async def reload(self) -> Reloaded:

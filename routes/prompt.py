@@ -120,6 +120,21 @@ class Prompt:
         dynamic = sum(message.template.length(values) for message in self.messages if message.text is None)
         return self.static_characters + dynamic
 
+    def beginning(self, variables: Mapping[str, Any]) -> int:
+        """Return how many characters the prompt begins with that are the same for all requests with these variables.
+
+        Requests without variables share the whole prompt; others, to be careful, only the messages up to the first
+        that has a variable in it.
+        """
+        if not variables and self.plain is not None:
+            return self.plain[1]
+        count = 0
+        for message in self.messages[: self.input_at]:
+            if message.text is None:
+                break
+            count += len(message.text)
+        return count
+
     def segments(self) -> Segments | str:
         """Return role and parts of each message if callers' copies of this prompt can be recognised, else why not."""
         if self.input_at != len(self.messages):

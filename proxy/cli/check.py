@@ -1,12 +1,13 @@
 """`pointsman check`: every problem of a config, sorted by place."""
 
-import os
 import sys
 from typing import Annotated
 
 import typer
 
+from proxy.cli.offline import hint_at_init
 from proxy.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile
+from proxy.cli.terminal import problem_painter
 
 
 def check(
@@ -29,18 +30,8 @@ def check(
     if as_json:
         typer.echo(report.as_json(problems))
     elif problems:
-        paint = _coloured if sys.stdout.isatty() and "NO_COLOR" not in os.environ else _plain
-        typer.echo(report.as_text(problems, loaded.sources, loaded.secrets, paint))
+        typer.echo(report.as_text(problems, loaded.sources, loaded.secrets, problem_painter(sys.stdout)))
     typer.echo(report.summary(problems, len(loaded.sources)), err=True)
+    hint_at_init(config)
     if report.has_errors(problems) or (strict and problems):
         raise typer.Exit(1)
-
-
-def _plain(text: str, severity: str) -> str:
-    return text
-
-
-def _coloured(text: str, severity: str) -> str:
-    place, mark, rest = text.partition(f" {severity}[")
-    colour = 31 if severity == "error" else 33
-    return f"\x1b[1m{place}\x1b[0m\x1b[{colour}m{mark}{rest}\x1b[0m" if mark else text

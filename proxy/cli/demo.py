@@ -133,7 +133,7 @@ async def run(plan: Plan, stage: "Stage | None", target: str | None, metrics: st
             await _unless(stop, _traffic(client, plan, strong, tally))
         _report(results, talk, await _figures(metrics), tally, plan)
         if plan.serve_on and stage is not None and not stop.is_set():
-            talk.print(banner(target, stage.metrics_url), markup=False, highlight=False)
+            talk.print(banner(target, stage.metrics_url), markup=False, highlight=False, soft_wrap=True)
             await stop.wait()
     return 1 if tally.failed and plan.requests and not plan.serve_on else 0
 

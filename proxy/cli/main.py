@@ -4,22 +4,45 @@ A command is a function in its own module, with a typer signature and a docstrin
 imports inside, so that asking for help or checking a file never loads a server.
 """
 
+import inspect
+import os
+from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
-# In the order of `--help`: name -> module and function
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command lives, and what its help begins with."""
+
+    module: str
+    function: str
+    examples: tuple[str, ...] = ()
+
+
+# In the order of `--help`
 COMMANDS: Final = {
-    "serve": "proxy.cli.serve:serve",
-    "demo": "proxy.cli.demo:demo",
-    "check": "proxy.cli.check:check",
-    "schema": "proxy.cli.schema:schema",
-    "prices": "proxy.cli.prices:prices",
+    "serve": Command("proxy.cli.serve", "serve", ("pointsman serve", "pointsman serve -c prod.yaml --workers 4")),
+    "demo": Command("proxy.cli.demo", "demo", ("pointsman demo", "pointsman demo --requests 500 --exit --json")),
+    "init": Command("proxy.cli.init", "init", ("pointsman init", "pointsman init gateway/")),
+    "check": Command(
+        "proxy.cli.check", "check", ("pointsman check", "pointsman check -c prod.yaml --strict --no-env")
+    ),
+    "schema": Command("proxy.cli.schema", "schema", ("pointsman schema > pointsman.schema.json",)),
+    "explain": Command(
+        "proxy.cli.explain",
+        "explain",
+        ("pointsman explain request.json -H 'x-tier: gold'", "pointsman explain --json --key search-team - < body"),
+    ),
+    "test": Command("proxy.cli.test", "run_tests", ("pointsman test", "pointsman test --strict more-tests/")),
+    "prices": Command("proxy.cli.prices", "prices", ("pointsman prices", "pointsman prices gpt-4o claude-haiku-5-5")),
 }
 # not for people: left out of `--help`
-INTERNAL: Final = {"worker": "proxy.cli.serve:work"}
+INTERNAL: Final = {"worker": Command("proxy.cli.serve", "work")}
 
 
 class Commands(TyperGroup):
@@ -30,10 +53,25 @@ class Commands(TyperGroup):
         found = COMMANDS.get(cmd_name) or INTERNAL.get(cmd_name)
         if found is None:
             return None
-        module, _, function = found.partition(":")
+        function = getattr(import_module(found.module), found.function)
         single = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-        single.command(cmd_name)(getattr(import_module(module), function))
+        single.command(cmd_name, help=help_text(function, found.examples))(function)
         return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = get_close_matches(name, COMMANDS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {name!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+def help_text(function: Any, examples: tuple[str, ...]) -> str:
+    """The function's docstring, with examples after its first sentence. A `\\b` keeps lines as they are."""
+    summary, _, rest = (inspect.getdoc(function) or "").partition("\n\n")
+    shown = "\n".join(("\b", *(f"  {example}" for example in examples))) if examples else ""
+    return "\n\n".join(part for part in (summary, shown, rest) if part)
 
 
 app = typer.Typer(
@@ -62,6 +100,13 @@ def pointsman(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Route between a strong model with a full prompt and a cheaper tuned one, and show what each costs."""
+    """Route between a strong model with a full prompt and a cheaper tuned one, and show what each costs.
+
+    \b
+      pointsman init                   a config to start from
+      pointsman check && pointsman test
+      pointsman serve
+    """
     if config is not None:
+        os.environ.pop("POINTSMAN_CONFIG", None)  # what is said here wins
         context.default_map = {name: {"config": config} for name in COMMANDS}

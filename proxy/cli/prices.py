@@ -5,10 +5,12 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from proxy.cli.options import DEFAULT_CONFIG, AsJson
 from proxy.meter import prices as table
 from proxy.meter.price import Price, Rates
 
@@ -28,21 +30,46 @@ class Row:
 def prices(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[MODEL]...", help="Models; all when left out. `update` makes the table anew."),
+        typer.Argument(metavar="MODEL", help="Models, as the config or a vendor names them; or `update`."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "-c",
+            "--config",
+            envvar="POINTSMAN_CONFIG",
+            metavar="FILE",
+            help="The config file.",
+            show_default="pointsman.yaml, if there is one",
+        ),
+    ] = None,
+    shipped: Annotated[bool, typer.Option("--shipped", help="The shipped table only, whatever the config.")] = False,
+    as_json: AsJson = False,
     source: Annotated[
         str, typer.Option("--from", metavar="FILE|litellm", help="With `update`: the list to take prices from.")
     ] = "litellm",
     write: Annotated[bool, typer.Option("--write", help="With `update`: write the table.")] = False,
 ) -> None:
-    """Show what models cost in US$ per 1M tokens, and where the prices come from.
+    """Show prices in US$ per 1M tokens, and their origin.
 
-    Prices written in the config win over these.
+    Shows the models of the config, whose own prices win; without a config, the whole shipped table. `update` makes
+    that table anew from a price list and shows what changes.
+
+    Exits with 1 when one of the models has no price.
     """
     if models and models[0] == UPDATE:
         raise typer.Exit(update(source, write=write))
-    raise typer.Exit(show(models or (), as_json=as_json))
+    raise typer.Exit(show(models or (), as_json=as_json, configured=None if shipped else _configured(config)))
+
+
+def _configured(config: Path | None) -> "Mapping[str, Model]":
+    """The config's models, but those that forward any asked name; none without a config."""
+    from proxy.cli.offline import load_offline
+
+    if config is None and not DEFAULT_CONFIG.exists():
+        return {}
+    _, snapshot = load_offline(config or DEFAULT_CONFIG)
+    return {name: model for name, model in snapshot.models.items() if not model.forwards}
 
 
 def show(names: Sequence[str], *, as_json: bool = False, configured: "Mapping[str, Model] | None" = None) -> int:

@@ -119,8 +119,6 @@ def _secret(value: Any) -> Secret:
 def _address(value: Any) -> str:
     if is_unknown(value):
         return "127.0.0.1:1"
-    if isinstance(value, str) and value.startswith("unix:/"):
-        return value
     host, colon, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or (":" in bare and bare == host):

@@ -38,6 +38,7 @@ class Persona:
     max_tokens: bool = True  # accepts `max_tokens`; else only `max_completion_tokens`
     json_word: bool = False  # `json_object` wants the word JSON somewhere in the messages
     caches_prompts: bool = False
+    reports_usage: bool = True
     details: bool = True  # usage tells cached and reasoning tokens apart
     reasons: float = 0.0  # share of requests with reasoning tokens
     slips: float = 0.0  # share of messages whose intent it gets wrong

@@ -275,7 +275,7 @@ class StandIn:
         answer = compose(request, persona, self.seed, len(prompt), cached, length)
         entry.prompt, entry.cached = len(prompt), cached
         pace = Pace.of(self.latency, draw(self.seed, "wait", str(entry.number)), len(prompt) - cached, asked)
-        usage = faults.reported(answer.usage(persona.details), asked)
+        usage = faults.reported(answer.usage(persona.details), asked) if persona.reports_usage else None
         envelope = Envelope(
             id=f"chatcmpl-{self.seed:04x}{entry.number:012x}",
             created=int(entry.received),

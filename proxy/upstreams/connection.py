@@ -281,6 +281,9 @@ class Connection(asyncio.Protocol):
                 self._fail("it switched protocols unasked")
             return
         self._fields = {}
+        if self._head_bytes > MAX_HEAD and sum(map(len, (*headers, *headers.values()))) > MAX_HEAD:  # in one read
+            self._fail("its answer's head is too large")
+            return
         if len(headers) > MAX_FIELDS:
             self._fail("its answer has too many headers")
             return

@@ -16,9 +16,10 @@ TEXTS = ("content", "reasoning_content", "reasoning", "refusal")
 class ErrorObject(Exception):
     """An error came where an answer should be: under 200, or as an event. What it means is for the caller to say."""
 
-    def __init__(self, error: object) -> None:
+    def __init__(self, error: object, after_content: bool = False) -> None:
         super().__init__("an error object in place of an answer")
         self.error = error
+        self.after_content = after_content  # a part of the answer had come, and was paid for
 
 
 @value

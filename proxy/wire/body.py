@@ -82,17 +82,22 @@ def wrong_type(param: str, wanted: tuple[type, ...]) -> BadRequest:
     return BadRequest(f"'{param}' must be {' or '.join(names)}", param=param, code="invalid_type")
 
 
+def check_named(body: dict[str, Any]) -> None:
+    """Check what every request needs: known fields of their types, and a model."""
+    check_fields(body)
+    if not body.get("model"):
+        raise BadRequest(
+            "'model' is required: the name of a policy", param="model", code="missing_required_parameter"
+        )
+
+
 def check_chat(body: dict[str, Any]) -> bool:
     """Check what a chat completion needs: a model, and messages that are objects with a known role.
 
     Returns whether it is all text: images and files have tokens, but no characters to count them by.
     """
     plain = True
-    check_fields(body)
-    if not body.get("model"):
-        raise BadRequest(
-            "'model' is required: the name of a policy", param="model", code="missing_required_parameter"
-        )
+    check_named(body)
     messages = body.get("messages")
     if messages is None:
         raise BadRequest("'messages' is required", param="messages", code="missing_required_parameter")

@@ -6,7 +6,7 @@ forwarded with a few C-speed calls; everything else is parsed as JSON.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -31,6 +31,10 @@ class Frame:
     suffix: bytes
     # the same without `"usage": null`, for callers who did not ask for usage; None: forward as it came
     clean: "Frame | None" = None
+    end: bytes = field(init=False)  # the suffix with the blank line
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "end", self.suffix + b"\n\n")
 
     @classmethod
     def around(cls, event: bytes, text: bytes) -> "Frame | None":
@@ -39,9 +43,13 @@ class Frame:
             return None
         return cls(prefix + b'"', b'"' + suffix)
 
+    def holds(self, data: bytes) -> bool:
+        """Whether this is one whole event that fits."""
+        return data.startswith(self.prefix) and data.endswith(self.end) and data.find(b"\n\n") == len(data) - 2
+
     def join(self, texts: list[bytes]) -> bytes:
         """The events that hold these texts."""
-        return self.prefix + (self.suffix + b"\n\n" + self.prefix).join(texts) + self.suffix + b"\n\n"
+        return self.prefix + (self.end + self.prefix).join(texts) + self.end
 
 
 class Stream:
@@ -64,8 +72,16 @@ class Stream:
         self._tail = b""
         self._frame: Frame | None = None
         self._misses = 0
+        self._unfinished: set[int] = set()  # choices that have begun and had no finish_reason yet
 
     def feed(self, data: bytes) -> bytes:
+        frame = self._frame
+        if frame is not None and not self._tail and frame.holds(data):
+            text = data[len(frame.prefix) : -len(frame.end)]
+            count = characters([text])
+            if count is not None:  # one event with one more piece of text, which is what mostly comes
+                self.characters += count
+                return data if frame.clean is None else frame.clean.prefix + text + frame.clean.end
         if self._tail:
             data = self._tail + data
         if b"\r" in data:
@@ -86,7 +102,7 @@ class Stream:
         rest = self._events(self._tail + b"\n\n") if self._tail.strip() else b""
         if self.done and self.content:
             return rest
-        if not self.finished:
+        if not self.finished or self._unfinished:
             raise Failed(
                 failure.BAD_ANSWER, f"model '{self.config_model}' ended its stream before its answer was complete"
             )
@@ -157,7 +173,7 @@ class Stream:
         if type(chunk) is not dict:
             return self._skip()
         if chunk.get("error"):
-            raise ErrorObject(chunk["error"])
+            raise ErrorObject(chunk["error"], self.content)
         choices = chunk.get("choices")
         if type(choices) is not list or (choices and type(choices[0]) is not dict):
             return self._skip()
@@ -193,10 +209,13 @@ class Stream:
                 continue
             characters = size(choice.get("delta"))
             self.characters += characters
+            index = choice.get("index")
             if choice.get("finish_reason"):
                 self.finished = self.content = True
+                self._unfinished.discard(index if type(index) is int else 0)
             elif characters:
                 self.content = True
+                self._unfinished.add(index if type(index) is int else 0)
 
     def _without_usage(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         # callers who did not ask must not see it: chunks with an unasked usage crash some clients

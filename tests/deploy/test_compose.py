@@ -156,7 +156,6 @@ def test_grafana_finds_data_and_dashboard() -> None:
 
 def test_config_is_one_the_proxy_accepts() -> None:
     """No finding at all, with the variables that compose sets."""
-    from proxy.config.load import load
 
     loaded = load(DEPLOY / "compose/pointsman.yaml", env=SERVICES["pointsman"]["environment"])
     assert list(loaded.problems) == []

@@ -51,3 +51,4 @@ def test_what_is_no_fact(name: str) -> None:
 )
 def test_secrets_are_masked(name: str, hidden: bool) -> None:
     assert shown(name, "value") == ("***" if hidden else "value")
+    assert shown(name, None) is None  # there is nothing to hide

@@ -207,7 +207,9 @@ def test_missing_fields_are_named(raw: Raw) -> None:
     refused(raw.send(post(b'{"model": "plain"}')).answer(), 400, "missing_required_parameter", "messages")
 
 
-@pytest.mark.parametrize("model", ["nope", "Plain", "plain ", "strong", "*", "../plain", "plain\u0000", "x" * 5000, "ä"])
+@pytest.mark.parametrize(
+    "model", ["nope", "Plain", "plain ", "strong", "*", "../plain", "plain\u0000", "x" * 5000, "ä"]
+)
 def test_an_unknown_model_is_404(raw: Raw, model: str) -> None:
     """Also one that is a model or a route, but no policy."""
     answer = raw.send(post(json.dumps({"model": model, "messages": ASK}).encode())).answer()
@@ -235,8 +237,10 @@ def test_extras_are_checked(raw: Raw, extras: Any, code: str, param: str) -> Non
 
 
 def test_a_variable_too_long_to_render_is_refused(raw: Raw) -> None:
-    body = b'{"model": "support", "messages": [{"role": "user", "content": "x"}], "pointsman": {"variables": {"company": 1%b}}}'
-    refused(raw.send(post(body % (b"0" * 4400))).answer(), 400)
+    """Python's integers have a limit of their own when they are printed."""
+    body = b'{"model": "support", "messages": [{"role": "user"}], "pointsman": {"variables": {"company": 1%b}}}'
+    for digits in (400, 4290, 4400):
+        refused(raw.send(post(body % (b"0" * digits))).answer(), 400)
 
 
 # --- size
@@ -445,7 +449,9 @@ def test_head_has_no_body(raw: Raw) -> None:
     assert raw.is_open
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "application/xml", "json", "", " "])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "multipart/form-data; boundary=x", "application/xml", "json", "", " "]
+)
 def test_other_content_types_are_415(raw: Raw, kind: str) -> None:
     head = HEAD.replace("application/json", kind)
     refused(raw.send(post(GOOD_BODY, head=head)).answer(), 415, "unsupported_media_type")
@@ -514,6 +520,7 @@ def test_a_key_sees_only_its_policies(raw: Raw) -> None:
 
 # --- the order of things
 
+
 @pytest.mark.reaches(3)
 def test_pipelined_requests_are_answered_in_order(raw: Raw) -> None:
     """Good, bad, large and streamed ones; and what is no request comes last, after all answers that are owed."""
@@ -564,12 +571,12 @@ def test_http_1_0_gets_no_chunks(proxy: Proxy) -> None:
             assert raw.rest() == b""
 
 
-@pytest.mark.reaches(2)
+@pytest.mark.reaches(3)
 def test_an_offer_to_upgrade_is_ignored(raw: Raw) -> None:
     """Java's client offers HTTP/2 with each plain request."""
     head = f"{HEAD}connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"
-    raw.send(post(GOOD_BODY, head=head) * 2)
-    assert raw.answer().status == raw.answer().status == 200
+    raw.send(post(GOOD_BODY, head=head) * 2 + chunked(GOOD_BODY, head=head))
+    assert [raw.answer().status for _ in range(3)] == [200, 200, 200]
     assert raw.is_open
 
 

@@ -1,4 +1,4 @@
-"""Several workers on one socket: summed metrics, workers that die, workers that are replaced, a supervisor that dies."""
+"""Several workers: one sum, replacement of the dead, and no worker that outlives its supervisor for long."""
 
 import asyncio
 import os

@@ -255,3 +255,18 @@ def test_why_a_prompt_cannot_be_recognised(data: Any, reason: str) -> None:
     why = prompt(data).segments()
     assert isinstance(why, str)
     assert reason in why
+
+
+def test_what_requests_share_of_a_prompt() -> None:
+    """Without variables all of it; with them the messages before the first that a variable changes."""
+    data = {
+        "variables": {"tone": {"default": "kind"}},
+        "messages": [{"system": "12345"}, {"user": "Be {{ tone }}."}, {"assistant": "ok"}, "input"],
+    }
+    prompt = compile_prompt("p", "1", data, no_files)
+    assert prompt.beginning({}) == prompt.characters({}) == len("12345Be kind.ok")
+    assert prompt.beginning({"tone": "cold"}) == 5
+    fixed = compile_prompt("p", "2", {"messages": [{"system": "12345"}, "input", {"user": "after"}]}, no_files)
+    assert fixed.beginning({"other": 1}) == 5
+    required = compile_prompt("p", "3", {"messages": [{"system": "{{ a }}"}], "variables": {"a": {}}}, no_files)
+    assert required.beginning({"a": "x"}) == 0

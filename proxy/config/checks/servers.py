@@ -26,8 +26,6 @@ def check_listeners(draft: Draft) -> None:
 
 
 def is_loopback_address(address: str) -> bool:
-    if address.startswith("unix:"):
-        return True
     return _is_loopback(address.rpartition(":")[0].strip("[]"))
 
 

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from proxy.cli import prices as command
 from proxy.meter import prices as table
+from tests.proxy.cli.samples import run as whole
+from tests.proxy.cli.samples import write
 from tests.proxy.meter.samples import model
 
 APP = typer.Typer()
@@ -114,3 +116,38 @@ def test_update_from_nowhere_is_a_usage_error(tmp_path: Path) -> None:
     shown = run("update", "--from", str(tmp_path / "nowhere.json"))
     assert shown.exit_code == 2
     assert "nowhere.json" in shown.stderr
+
+
+# --- as a command among the others
+
+
+def test_the_models_of_a_config_are_shown_with_their_own_prices(tmp_path: Path) -> None:
+    config = str(write(tmp_path))
+    for shown in (whole("-c", config, "prices", "--json"), whole("prices", "--json", "-c", config)):
+        models = json.loads(shown.stdout)["models"]
+        assert {name: row["origin"] for name, row in models.items()} == {
+            "strong": "config",
+            "cheap": "config",
+            "tuned": "config",
+            "lab": "none",
+        }
+        assert models["strong"]["cached_input"] == "1.25"
+        assert shown.exit_code == 1  # `lab` has no price
+
+
+def test_without_names_the_config_beside_it_counts_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("POINTSMAN_CONFIG", raising=False)
+    monkeypatch.chdir(tmp_path)
+    everything = json.loads(whole("prices", "--json").stdout)["models"]
+    write(tmp_path)
+    assert list(json.loads(whole("prices", "--json").stdout)["models"]) == ["strong", "cheap", "tuned", "lab"]
+    assert json.loads(whole("prices", "--json", "--shipped").stdout)["models"] == everything
+    assert whole("prices", "gpt-4o", "strong").exit_code == 0
+
+
+def test_a_config_that_is_not_there_or_broken_is_a_failure(tmp_path: Path) -> None:
+    shown = whole("prices", "-c", str(tmp_path / "nowhere.yaml"))
+    assert shown.exit_code == 1
+    assert "nowhere.yaml" in shown.stderr
