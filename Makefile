@@ -37,8 +37,8 @@ check: .venv/serve  ## check the example configs as a user's CI would
 	$(BIN)/pointsman check --strict --no-env -c policies/examples/demo.yaml
 
 coverage: .venv/dev  ## the two pure packages must be covered fully by their own tests
-	$(BIN)/coverage run --source policies -m pytest -q tests/policies && $(BIN)/coverage report --fail-under 100
-	$(BIN)/coverage run --source routes -m pytest -q tests/routes && $(BIN)/coverage report --fail-under 100
+	$(BIN)/coverage run --branch --source policies -m pytest -q tests/policies && $(BIN)/coverage report --fail-under 100
+	$(BIN)/coverage run --branch --source routes -m pytest -q tests/routes && $(BIN)/coverage report --fail-under 100
 
 bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/RESULTS.md
 	@deploy/install-test-programs

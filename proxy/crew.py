@@ -53,6 +53,7 @@ class Crew:
         except BaseException:  # one could not, or a cancellation: those that have started must not stay
             self.kill()
             raise
+        self._life.serves(True)
         self._tasks.spawn(self._collect(), name="collect counters")
 
     # --- hands
@@ -75,7 +76,6 @@ class Crew:
         finally:
             self._starting.discard(hand)
         self._hands.append(hand)
-        self._life.serves(True)
         self._tasks.spawn(self._keep(hand, time.monotonic()), name=f"keep worker {hand.pid}")
         return hand
 
@@ -84,19 +84,20 @@ class Crew:
         code = await hand.ended()
         if hand.leaving:
             return  # who let it go buries it
+        log.error("a worker ended", pid=hand.pid, code=code)
         self._bury(hand)
         self._life.serves(any(not other.leaving for other in self._hands))
         falls = 0 if time.monotonic() - since > STEADY else hand.falls
         for fall in itertools.count(falls):
             wait = WAITS[min(fall, len(WAITS) - 1)]
-            log.error("a worker ended", pid=hand.pid, code=code, wait_s=wait)
             await asyncio.sleep(wait)
             try:
                 successor = await self._hire(fall + 1)
             except ConfigError as error:
                 log.error("a worker could not be started", error=error.message)
                 continue
-            log.info("a worker was started", pid=successor.pid)
+            self._life.serves(True)
+            log.info("a worker was started", pid=successor.pid, waited_s=wait)
             return
 
     def _bury(self, hand: Hand) -> None:

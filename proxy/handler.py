@@ -160,7 +160,7 @@ class Chat:
     ) -> None:
         """Tell the caller: as the answer, or as the last event of one that has begun."""
         if exchange.started:
-            exchange.finish(error_event(stream, error.body()["error"]))
+            exchange.finish(error_event(stream, error.body()["error"], account.id, account.asked))
         else:
             reply_error(exchange, account.id, error, self._named(account))
 

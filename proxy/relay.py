@@ -139,7 +139,7 @@ class Relaying:
 
     async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, asked: bool) -> None:
         content_type = reply.headers.get(b"content-type", b"")
-        if not content_type.startswith(b"text/event-stream"):
+        if not content_type.startswith(b"text/event-stream") and not is_stream(content_type):
             await self._not_a_stream(reply, trial, deadlines, content_type)
         self._held = []
         stream = Stream(trial.model.name, asked)
@@ -256,6 +256,10 @@ class Relaying:
         if failed.retry_after is not None:
             waits = [failed.retry_after] if self.retry_after is None else [failed.retry_after, self.retry_after]
             self.retry_after = min(waits)
+
+
+def is_stream(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
 
 
 def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:

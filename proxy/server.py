@@ -104,7 +104,7 @@ class Protocol(asyncio.Protocol):
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
-                lost.task.cancel()  # nobody waits for the answer; what was used is booked
+                self._cancel(lost.task)  # nobody waits for the answer; what was used is booked
 
     def eof_received(self) -> None:
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
@@ -120,6 +120,17 @@ class Protocol(asyncio.Protocol):
     def _close_idle(self) -> None:
         if self.current is None and self.reading is None and not self._in_head:
             self.transport.close()
+
+    def cancel(self) -> None:
+        """End the request that is being answered: the server's time is up."""
+        if self.current is not None and self.current.task is not None:
+            self._cancel(self.current.task)
+
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        # the connection may be gone before the task is: a stop waits for these
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+        task.cancel()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -291,8 +302,6 @@ class Protocol(asyncio.Protocol):
         self.current = exchange
         task = self.loop.create_task(self.app(exchange))
         exchange.task = task
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""

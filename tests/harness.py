@@ -154,8 +154,11 @@ class Proxy:
 
     def metrics(self) -> dict[tuple[str, Labels], float]:
         """All samples of `/metrics`, by name and labels."""
+        return samples(self.metrics_text())
+
+    def metrics_text(self) -> str:
         with urllib.request.urlopen(f"{self.admin}/metrics", timeout=10) as answer:
-            return samples(answer.read().decode())
+            return str(answer.read().decode())
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples of this name that have these labels."""

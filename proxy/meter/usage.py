@@ -13,6 +13,8 @@ _PLAIN = {
     "prompt_tokens_details",
     "completion_tokens_details",
 }
+MOST = 10**9  # tokens in one call; a larger count is a mistake, and would be a bill of millions
+
 KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 
@@ -31,11 +33,8 @@ class Usage:
 
         Vendors differ in what their totals hold, and the branches below say where. Never raises.
         """
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if type(prompt) is int and type(completion) is int and usage.keys() <= _PLAIN:
-            inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-            if _is_nothing(inside) and _is_nothing(outside) and 0 <= prompt < 2**53 and 0 <= completion < 2**53:
-                return cls(prompt, 0, 0, completion, 0)  # most answers of small models
+        if usage.keys() <= _PLAIN and (plain := cls._plain(usage)) is not None:
+            return plain
         prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
         prompt = _first(usage, "prompt_tokens", "input_tokens")
@@ -61,6 +60,24 @@ class Usage:
             return cls(fresh, cached, written, visible, reasoning)
         return cls(max(0, fresh), max(0, cached), max(0, written), max(0, visible), max(0, reasoning), negative)
 
+    @classmethod
+    def _plain(cls, usage: Mapping[str, Any]) -> "Usage | None":
+        """Read OpenAI's own fields with whole numbers that add up, which is nearly always; None for the rest."""
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        inside, outside = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+        if type(inside) is not dict or type(outside) is not dict or "cache_creation_tokens" in inside:
+            return None
+        cached, written = inside.get("cached_tokens") or 0, inside.get("cache_write_tokens") or 0
+        reasoning = outside.get("reasoning_tokens") or 0
+        if not (type(prompt) is type(completion) is type(cached) is type(written) is type(reasoning) is int):
+            return None
+        fresh, visible = prompt - cached - written, completion - reasoning
+        if min(fresh, visible, cached, written, reasoning) < 0 or prompt >= MOST or completion >= MOST:
+            return None
+        if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
+            return None
+        return cls(fresh, cached, written, visible, reasoning)
+
     @property
     def prompt(self) -> int:
         return self.input + self.cached_input + self.cache_write
@@ -71,11 +88,6 @@ class Usage:
 
 
 NO_USAGE = Usage()
-
-
-def _is_nothing(details: Any) -> bool:
-    """No details, or noughts."""
-    return details is None or (type(details) is dict and not any(details.values()))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -95,6 +107,6 @@ def _count(value: Any) -> int:
     """A token count; 0 for text, lists, true, fractions, infinities and what no model could have counted."""
     if type(value) is float and value.is_integer():
         value = int(value)
-    if type(value) is not int or abs(value) > 2**53:
+    if type(value) is not int or abs(value) >= MOST:
         return 0
     return value

@@ -55,13 +55,16 @@ def reply_error(exchange: Exchange, request_id: str, error: PointsmanError, name
     exchange.reply(error.http_status, lines + named, orjson.dumps(error.body()))
 
 
-def error_event(stream: "Stream | None", error: Mapping[str, Any]) -> bytes:
-    """The last event of a stream that failed after its first content: no `[DONE]` follows."""
+def error_event(stream: "Stream | None", error: Mapping[str, Any], request_id: str, asked: str) -> bytes:
+    """The last event of a stream that failed once its status was out: no `[DONE]` follows.
+
+    Where no chunk has come before it, it has the request's own id and the model that was asked for.
+    """
     event = {
-        "id": stream.id if stream is not None else None,
+        "id": (stream and stream.id) or request_id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
-        "model": stream.model if stream is not None else None,
+        "model": (stream and stream.model) or asked,
         "choices": [{"index": 0, "delta": {}, "finish_reason": "error"}],
         "error": error,
     }

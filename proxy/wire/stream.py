@@ -72,6 +72,7 @@ class Stream:
         self._tail = b""
         self._frame: Frame | None = None
         self._misses = 0
+        self._unfinished: set[int] = set()  # choices that have begun and had no finish_reason yet
 
     def feed(self, data: bytes) -> bytes:
         frame = self._frame
@@ -101,7 +102,7 @@ class Stream:
         rest = self._events(self._tail + b"\n\n") if self._tail.strip() else b""
         if self.done and self.content:
             return rest
-        if not self.finished:
+        if not self.finished or self._unfinished:
             raise Failed(
                 failure.BAD_ANSWER, f"model '{self.config_model}' ended its stream before its answer was complete"
             )
@@ -208,10 +209,13 @@ class Stream:
                 continue
             characters = size(choice.get("delta"))
             self.characters += characters
+            index = choice.get("index")
             if choice.get("finish_reason"):
                 self.finished = self.content = True
+                self._unfinished.discard(index if type(index) is int else 0)
             elif characters:
                 self.content = True
+                self._unfinished.add(index if type(index) is int else 0)
 
     def _without_usage(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         # callers who did not ask must not see it: chunks with an unasked usage crash some clients

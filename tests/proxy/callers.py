@@ -92,9 +92,8 @@ async def streams(proxy: Proxy, count: int, text: str) -> AsyncIterator[list[Str
     """So many live streams, all of which have begun."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     async with httpx.AsyncClient(timeout=60, limits=limits) as client:
-        opened = [Stream(client, proxy, text) for _ in range(count)]
-        for stream in opened:
-            await stream.begun()
+        # one after the other: of a burst one worker may take all
+        opened = [await Stream(client, proxy, text).begun() for _ in range(count)]
         try:
             yield opened
         finally:

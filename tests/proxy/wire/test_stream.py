@@ -134,6 +134,19 @@ def test_done_is_supplied_after_a_finish_reason() -> None:
     assert out.endswith(STOP.replace(b',"usage":null', b"") + DONE)
 
 
+def test_every_choice_must_finish() -> None:
+    """One of two is whole, the other broke off: without `[DONE]` that is no end."""
+
+    def of(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        return chunk(delta, finish).replace(b'"index":0', b'"index":%d' % index)
+
+    begun = [of(n, {"content": text}) for text in ("a", "b", "c") for n in (0, 1)]
+    with pytest.raises(Failed):
+        relay([*begun, of(0, {}, "stop")])
+    out, _ = relay([*begun, of(0, {}, "stop"), of(1, {}, "length")])
+    assert out.endswith(DONE)
+
+
 def test_done_without_an_answer_fails() -> None:
     relayed = Stream("strong", False)
     relayed.feed(FIRST + DONE)

@@ -1,0 +1,199 @@
+"""Several workers: one sum, replacement of the dead, and no worker that outlives its supervisor for long."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+
+import httpx
+import psutil
+import pytest
+
+from proxy.standins.standin import StandIn
+from tests.harness import Proxy, until
+from tests.proxy.callers import Load, ask, asks, paced, streams
+
+CONFIG = """
+version: 1
+upstreams:
+  tuned: {base_url: "TUNED"}
+models:
+  tuned: {at: tuned, price: {input: 0.1, output: 0.4}}
+policies:
+  p: {default: {model: tuned}}
+"""
+
+
+@pytest.fixture(scope="module")
+def tuned() -> Iterator[StandIn]:
+    with StandIn("tuned") as standin:
+        yield standin
+
+
+@pytest.fixture
+def proxy(tuned: StandIn) -> Iterator[Proxy]:
+    with Proxy(CONFIG.replace("TUNED", tuned.base_url), args=("--workers=2",)) as running:
+        yield running
+
+
+def workers(proxy: Proxy) -> list[psutil.Process]:
+    return psutil.Process(proxy.pid).children()
+
+
+def requests(proxy: Proxy) -> float:
+    return proxy.metric("pointsman_requests_total")
+
+
+def wait_until_gone(process: psutil.Process, seconds: float = 20) -> None:
+    for _ in until(seconds, f"process {process.pid} to end"):
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            return
+
+
+async def test_metrics_are_the_sum_of_all_workers(proxy: Proxy) -> None:
+    """200 requests are 200, however often one asks, and on whichever worker they were; it never goes back."""
+    async with Load(proxy, 8) as load:
+        scraped = []
+        while load.total < 200:
+            scraped.append(await asyncio.to_thread(requests, proxy))
+    assert scraped == sorted(scraped)
+    assert set(load.seen) == {"200"}
+    assert {requests(proxy) for _ in range(5)} == {load.total}
+    assert proxy.metric("pointsman_request_duration_seconds_count") == load.total
+    assert proxy.metric("pointsman_cost_usd_total") > 0
+    assert proxy.metric("pointsman_inflight_requests") == 0
+
+
+def test_a_killed_worker_is_replaced_and_its_counters_stay(proxy: Proxy) -> None:
+    asks(proxy, 30)
+    assert requests(proxy) == 30  # asking collects: what a worker loses is what it did since
+    victim, other = workers(proxy)
+    victim.kill()
+    proxy.wait_for_log('"a worker was started"')
+    assert requests(proxy) == 30
+    assert {answer.status_code for answer in asks(proxy, 20)} == {200}
+    assert requests(proxy) == 50
+    pids = [worker.pid for worker in workers(proxy)]
+    assert len(pids) == 2
+    assert other.pid in pids
+    assert victim.pid not in pids
+
+
+async def test_the_others_serve_on_while_one_is_dead(proxy: Proxy) -> None:
+    """Streams on other workers go on, new requests are answered; those of the dead one break off."""
+    async with streams(proxy, 12, paced(100)) as running:
+        workers(proxy)[0].kill()
+        assert (await asyncio.to_thread(ask, proxy)).status_code == 200
+        for stream in running:
+            await stream.ended()
+    whole = [stream for stream in running if stream.is_whole]
+    assert 0 < len(whole) < len(running)
+
+
+def test_a_worker_that_keeps_dying_is_started_with_growing_waits(proxy: Proxy) -> None:
+    waits = []
+    stable, victim = workers(proxy)
+    for round_ in range(1, 5):
+        victim.kill()
+        started = proxy.wait_for_log('"a worker was started"', round_)
+        waits.append(started["waited_s"])
+        victim = psutil.Process(started["pid"])
+    assert waits == [0.1, 0.5, 1.0, 2.0]
+    assert ask(proxy).status_code == 200
+    assert stable.is_running()
+
+
+def test_a_worker_cannot_start_while_the_config_is_bad(proxy: Proxy) -> None:
+    """The others serve the last good config on; once the file is mended the missing worker comes back."""
+    good = proxy.config.read_text()
+    proxy.config.write_text("policies: [")
+    proxy.wait_for_metric("pointsman_config_last_reload_successful", 0)
+    workers(proxy)[0].kill()
+    proxy.wait_for_log('"a worker could not be started"')
+    assert {answer.status_code for answer in asks(proxy, 5)} == {200}
+    proxy.config.write_text(good)
+    proxy.wait_for_log('"a worker was started"')
+    assert len(workers(proxy)) == 2
+
+
+async def test_sigusr2_replaces_the_workers_without_a_failed_request(proxy: Proxy) -> None:
+    """One by one, under load, with a live stream; the sums stay."""
+    old = {worker.pid for worker in workers(proxy)}
+    async with streams(proxy, 4, paced(250)) as running, Load(proxy, 6) as load:
+        await load.more(50)
+        proxy.signal(signal.SIGUSR2)
+        await asyncio.to_thread(proxy.wait_for_log, '"a worker was replaced"', 2)
+        await load.more(100)
+        assert not any(stream.is_whole for stream in running), "the old workers still serve their streams"
+        scraped = [await asyncio.to_thread(requests, proxy) for _ in range(5)]
+        assert scraped == sorted(scraped)
+        for stream in running:
+            await stream.ended()
+            assert stream.is_whole
+    assert set(load.seen) == {"200"}
+    for _ in until(10, "the old workers to end"):
+        if {worker.pid for worker in workers(proxy)}.isdisjoint(old):
+            break
+    assert len(workers(proxy)) == 2
+    assert requests(proxy) == load.total + 4
+    assert proxy.metric("pointsman_inflight_requests") == 0
+
+
+async def test_workers_finish_what_runs_when_the_supervisor_is_killed(proxy: Proxy) -> None:
+    """They notice the closed line, take nothing new, finish their streams, and end."""
+    crew = workers(proxy)
+    async with streams(proxy, 4, paced(100)) as running:
+        os.kill(proxy.pid, signal.SIGKILL)
+        for _ in until(10, "the listener to be closed"):
+            try:
+                await asyncio.to_thread(httpx.get, f"{proxy.url}/healthz")
+            except httpx.TransportError:
+                break
+        for stream in running:
+            await stream.ended()
+            assert stream.is_whole
+    for worker in crew:
+        await asyncio.to_thread(wait_until_gone, worker)
+
+
+async def test_workers_never_outlive_a_killed_supervisor_for_long(tuned: StandIn) -> None:
+    """A stream that would go on for minutes is ended with its error event after the drain limit."""
+    config = CONFIG.replace("TUNED", tuned.base_url) + "server: {drain: 1s}\n"
+    with Proxy(config, args=("--workers=2",)) as proxy:
+        crew = workers(proxy)
+        async with streams(proxy, 2, paced(10_000)) as running:
+            os.kill(proxy.pid, signal.SIGKILL)
+            for stream in running:
+                await stream.ended()
+                assert stream.last["error"]["code"] == "server_shutting_down"
+        for worker in crew:
+            await asyncio.to_thread(wait_until_gone, worker)
+
+
+def test_workers_leave_signals_to_the_supervisor(proxy: Proxy) -> None:
+    """A signal to the whole group, as Ctrl-C or a service manager sends it, ends nobody early."""
+    pids = [worker.pid for worker in workers(proxy)]
+    for worker in workers(proxy):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+            worker.send_signal(number)
+    assert {answer.status_code for answer in asks(proxy, 10)} == {200}
+    assert [worker.pid for worker in workers(proxy)] == pids
+
+
+def test_connections_are_shared_out(proxy: Proxy) -> None:
+    """Of 40 kept connections each worker has some."""
+    url = proxy.url.removeprefix("http://").partition(":")
+    with_ = [httpx.Client() for _ in range(40)]
+    try:
+        for client in with_:
+            client.get(f"{proxy.url}/healthz")
+        port = int(url[2])
+        held = [
+            sum(c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in worker.net_connections())
+            for worker in workers(proxy)
+        ]
+    finally:
+        for client in with_:
+            client.close()
+    assert sum(held) == 40
+    assert min(held) > 0, held
