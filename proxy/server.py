@@ -70,6 +70,7 @@ class Protocol(asyncio.Protocol):
         self._body_bytes = 0
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
+        self._served = False  # a whole request has come on this connection
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
@@ -161,8 +162,6 @@ class Protocol(asyncio.Protocol):
             self._refuse(RequestTimeout(late))
         else:
             self.transport.close()
-
-    _served = False  # a whole request has come on this connection
 
     # --- reading
 
