@@ -50,7 +50,7 @@ class Crew:
         self.meters.use(self._snapshot)
         try:
             await asyncio.gather(*(self._hire() for _ in range(self._size)))
-        except BaseException:
+        except BaseException:  # one could not, or a cancellation: those that have started must not stay
             self.kill()
             raise
         self._life.serves(True)

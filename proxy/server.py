@@ -71,6 +71,7 @@ class Protocol(asyncio.Protocol):
         self._body_bytes = 0
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
+        self._served = False  # a whole request has come on this connection
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
@@ -104,7 +105,7 @@ class Protocol(asyncio.Protocol):
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
-                lost.task.cancel()  # nobody waits for the answer; what was used is booked
+                self._cancel(lost.task)  # nobody waits for the answer; what was used is booked
 
     def eof_received(self) -> None:
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
@@ -120,6 +121,17 @@ class Protocol(asyncio.Protocol):
     def _close_idle(self) -> None:
         if self.current is None and self.reading is None and not self._in_head:
             self.transport.close()
+
+    def cancel(self) -> None:
+        """End the request that is being answered: the server's time is up."""
+        if self.current is not None and self.current.task is not None:
+            self._cancel(self.current.task)
+
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        # the connection may be gone before the task is: a stop waits for these
+        self.server_state.tasks.add(task)
+        task.add_done_callback(self.server_state.tasks.discard)
+        task.cancel()
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -169,8 +181,6 @@ class Protocol(asyncio.Protocol):
             self._timer = self.loop.call_later(SEND_DEADLINE, self._part)
 
     _unsent = 0  # bytes, when last looked at
-
-    _served = False  # a whole request has come on this connection
 
     # --- reading
 
@@ -311,8 +321,6 @@ class Protocol(asyncio.Protocol):
         self.current = exchange
         task = self.loop.create_task(self.app(exchange))
         exchange.task = task
-        self.server_state.tasks.add(task)
-        task.add_done_callback(self.server_state.tasks.discard)
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""

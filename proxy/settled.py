@@ -1,6 +1,6 @@
 """The one record of a finished request. Metrics, log and records are sinks of it; later capture, ledger, budgets.
 
-Times are seconds: `started` and `ended` on the wall clock (Unix), durations by the monotonic one. Money is integer
+Times are seconds: `started` on the wall clock (Unix), durations by the monotonic one. Money is integer
 pico-dollars.
 """
 

@@ -142,7 +142,7 @@ async def send(client: "AsyncOpenAI", model: str, ask: Ask, variables: Mapping[s
     try:
         raw = await client.chat.completions.with_raw_response.create(
             model=model,
-            messages=ask.messages,  # type: ignore[arg-type]
+            messages=ask.messages,  # type: ignore[arg-type]  # plain maps, where it wants its TypedDicts
             stream=ask.stream,
             extra_headers=ask.headers,
             extra_body=extra,

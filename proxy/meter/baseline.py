@@ -185,9 +185,8 @@ def estimated(
         input=prompt - cached,
         cached_input=cached,
         output=learned.output_tokens(model, output_chars),
-        reasoning=learned.reasoning(model)
-        if output_chars
-        else 0,  # nothing delivered: it may not have thought either
+        # nothing delivered: it may not have thought either
+        reasoning=learned.reasoning(model) if output_chars else 0,
     )
     cost = price.cost(usage).total
     uncached = price.cost(_uncached(usage)).total if cached else cost

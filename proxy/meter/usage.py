@@ -72,7 +72,7 @@ class Usage:
         if not (type(prompt) is type(completion) is type(cached) is type(written) is type(reasoning) is int):
             return None
         fresh, visible = prompt - cached - written, completion - reasoning
-        if min(fresh, visible, cached, written, reasoning) < 0 or prompt > 2**53 or completion > 2**53:
+        if min(fresh, visible, cached, written, reasoning) < 0 or prompt >= MOST or completion >= MOST:
             return None
         if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
             return None

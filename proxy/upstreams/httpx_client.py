@@ -67,7 +67,7 @@ class HttpxUpstream:
         try:
             async with asyncio.timeout_at(deadline):
                 response, retried = await self._exchange(call)
-        except BaseException as error:
+        except BaseException as error:  # also a cancellation: the slot goes back, then the error is told apart
             self._release()
             if isinstance(error, TimeoutError):
                 why = f"{self._name!r} did not begin to answer in time"

@@ -93,7 +93,7 @@ class LiteLLMUpstream:
             self._slots.release()
             status, headers, said = self._as_http(error)
             return self._reply(status, headers, _once(said), _nothing)
-        except BaseException:
+        except BaseException:  # a cancellation
             self._slots.release()
             raise
         if body.get("stream"):
