@@ -117,9 +117,10 @@ class LiteLLMUpstream:
         if extra := {name.decode(): value.decode("latin-1") for name, value in self._target.headers}:
             arguments["extra_headers"] = extra
         model = f"{self._vendor}/{body['model']}"
-        found: Awaitable[Any] = self._litellm.acompletion(
-            **{**arguments, **self._settings, "model": model, "timeout": timeout, "max_retries": 0, "num_retries": 0}
-        )
+        own = {"model": model, "timeout": timeout, "max_retries": 0, "num_retries": 0}
+        # Tools are the caller's to run; LiteLLM's gateway for them needs packages that are not installed.
+        own["_skip_mcp_handler"] = True
+        found: Awaitable[Any] = self._litellm.acompletion(**{**arguments, **self._settings, **own})
         return found
 
     def _reply(
