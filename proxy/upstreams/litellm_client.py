@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import orjson
 
+from proxy.tasks import Tasks
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.classify import classify
 from proxy.upstreams.redact import secrets_of
-from proxy.upstreams.stream import StreamReply, Tasks
+from proxy.upstreams.stream import StreamReply
 from routes import failure
 
 if TYPE_CHECKING:

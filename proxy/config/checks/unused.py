@@ -6,7 +6,7 @@ from typing import Any
 from proxy.config.checks.policies import all_routes
 from proxy.config.draft import Draft
 from proxy.config.problems import has_errors
-from proxy.config.schema import MODEL_OF_REQUEST
+from proxy.config.schema import MODEL_OF_REQUEST, SHARED
 
 
 def check_unused(draft: Draft) -> None:
@@ -29,7 +29,7 @@ def check_unused(draft: Draft) -> None:
     for section, names in used.items():
         for name in getattr(config, section):
             if name not in names:
-                kind = section.removesuffix("s")
+                kind = SHARED[section]
                 draft.warn((section, name), f"unused-{kind}", f"nothing uses the {kind} {name!r}", key=True)
     _check_unused_routes(draft)
 
