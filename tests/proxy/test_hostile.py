@@ -62,7 +62,7 @@ class Model:
                 if data is None:
                     return
                 await peer.write(data)
-            gone = asyncio.create_task(peer.gone()) if self.drips is not None else None
+            gone = asyncio.get_running_loop().create_task(peer.gone()) if self.drips is not None else None
             while gone is not None and not gone.done():
                 await peer.write(self.drips or b"")
                 await asyncio.wait((gone,), timeout=0.1)
