@@ -1,101 +1,85 @@
-"""The line between two processes: questions and answers over a real socketpair, in any order, until one end goes."""
+"""The line between supervisor and worker: questions both ways, refusals, a sudden end."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
-from proxy.channel import Channel, Message, Refused
+from proxy.channel import Channel, Refused
 from proxy.tasks import Tasks
 
 
+async def answer(message: dict[str, Any]) -> Any:
+    match message["do"]:
+        case "echo":
+            return message["value"]
+        case "fail":
+            raise ValueError("not like this")
+        case "hang":
+            await asyncio.Event().wait()
+    return None
+
+
 @asynccontextmanager
-async def line(answer: Callable[[Message], Awaitable[Any]]) -> AsyncIterator[tuple[Channel, Channel]]:
-    """Two ends; `answer` serves what the first one asks."""
-    ours, theirs = socket.socketpair()
+async def ends() -> AsyncIterator[tuple[Channel, Channel]]:
     tasks = Tasks()
-    asker, answerer = Channel(ours, answer, tasks), Channel(theirs, answer, tasks)
-    await asker.open()
-    await answerer.open()
+    one, other = (Channel(sock, answer, tasks) for sock in socket.socketpair())
+    await one.open()
+    await other.open()
     try:
-        yield asker, answerer
+        yield one, other
     finally:
-        await asker.close()
-        await answerer.close()
+        await one.close()
+        await other.closed.wait()
         await tasks.close()
 
 
-async def echo(message: Message) -> Any:
-    return {name: value for name, value in message.items() if name != "id"}
+@pytest.mark.parametrize("value", [None, "ä\n", 2**200, -(2**63) - 1, 0.1, [[["a"], 2**64]], {"x": "y" * 300_000}])
+async def test_values_arrive_whole(value: Any) -> None:
+    """Money is in pico-dollars: ten million dollars are more than 64 bits."""
+    async with ends() as (one, other):
+        assert await one.ask("echo", value=value) == value
+        assert await other.ask("echo", value=value) == value
 
 
-async def test_an_answer_comes_back_with_every_digit() -> None:
-    """Money is in pico-dollars: integers beyond 64 bits must not become floats on the way."""
-    money = 2**64 + 1
-    async with line(echo) as (asker, _):
-        assert await asker.ask("state", cells=[["a", money], ["b", 0.5]]) == {
-            "do": "state", "cells": [["a", money], ["b", 0.5]],
-        }  # fmt: skip
+async def test_many_questions_at_once_get_their_own_answers() -> None:
+    async with ends() as (one, _):
+        assert await asyncio.gather(*(one.ask("echo", value=n) for n in range(100))) == list(range(100))
 
 
-async def test_both_ends_may_ask_and_answers_may_overtake() -> None:
-    gate = asyncio.Event()
-
-    async def answer(message: Message) -> Any:
-        if message["do"] == "slow":
-            await gate.wait()
-        return message["do"]
-
-    async with line(answer) as (one, other):
-        slow = asyncio.gather(one.ask("slow"))
-        assert await one.ask("quick") == "quick"
-        assert await other.ask("back") == "back"
-        gate.set()
-        assert await slow == ["slow"]
+async def test_a_refusal_comes_back_with_its_reason() -> None:
+    async with ends() as (one, _):
+        with pytest.raises(Refused, match="ValueError: not like this"):
+            await one.ask("fail")
+        assert await one.ask("echo", value=1) == 1
 
 
-async def test_a_failure_at_the_other_end_is_told() -> None:
-    async def answer(_: Message) -> Any:
-        raise ValueError("the config is refused")
-
-    async with line(answer) as (asker, _):
-        with pytest.raises(Refused, match="ValueError: the config is refused"):
-            await asker.ask("prepare")
-        with pytest.raises(Refused):
-            await asker.ask("prepare")  # the line goes on
-
-
-async def test_whoever_waits_hears_that_the_other_end_has_gone() -> None:
-    asked = asyncio.Event()
-
-    async def answer(_: Message) -> Any:
-        asked.set()
-        await asyncio.Event().wait()
-
-    async with line(answer) as (asker, answerer):
-        waiting = asyncio.gather(asker.ask("state"), return_exceptions=True)
-        await asked.wait()
-        await answerer.close()
-        (error,) = await asyncio.wait_for(waiting, 20)
-        assert isinstance(error, ConnectionError)
-        await asyncio.wait_for(asker.closed.wait(), 20)
+async def test_whoever_waits_hears_of_the_end() -> None:
+    async with ends() as (one, other):
+        waiting = asyncio.get_running_loop().create_task(one.ask("hang"))
+        await one.ask("echo", value=1)
+        await other.close()
         with pytest.raises(ConnectionError):
-            await asker.ask("state")
+            await waiting
+        await one.closed.wait()
+        with pytest.raises(ConnectionError):
+            await one.ask("echo", value=1)
 
 
-async def test_an_answer_that_nobody_waits_for_is_dropped() -> None:
-    gate = asyncio.Event()
-
-    async def answer(message: Message) -> Any:
-        if message["do"] == "slow":
-            await gate.wait()
-        return message["do"]
-
-    async with line(answer) as (asker, _):
+async def test_an_answer_that_comes_too_late_is_dropped() -> None:
+    async with ends() as (one, _):
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(asker.ask("slow"), 0.01)
-        gate.set()
-        assert await asker.ask("quick") == "quick"
+            await asyncio.wait_for(one.ask("hang"), 0)
+        assert await one.ask("echo", value=1) == 1
+
+
+async def test_what_was_said_last_still_arrives() -> None:
+    """A worker answers and hangs up at once."""
+    async with ends() as (one, other):
+        asked = asyncio.get_running_loop().create_task(one.ask("echo", value="x" * 1_000_000))
+        await other.ask("echo", value=1)
+        await other.close()
+        assert await asked == "x" * 1_000_000

@@ -1,21 +1,20 @@
-"""Readiness: yes only while requests are served, and never again once draining was announced."""
+"""Readiness over the life of a process."""
 
 from proxy.life import Life
 
 
-def test_a_life_from_start_to_end() -> None:
+def test_ready_is_while_workers_serve() -> None:
     life = Life()
-    seen = [life.readiness()]
-    for now in (True, False, True):
-        life.serves(now)
-        seen.append(life.readiness())
-    life.drains()
-    seen.append(life.readiness())
+    assert life.readiness() == (503, b'{"status":"starting"}')
     life.serves(True)
-    seen.append(life.readiness())
-    starting, ready, draining = (
-        (503, b'{"status":"starting"}'),
-        (200, b'{"status":"ready"}'),
-        (503, b'{"status":"draining"}'),
-    )
-    assert seen == [starting, ready, starting, ready, draining, draining]
+    assert life.readiness() == (200, b'{"status":"ready"}')
+    life.serves(False)
+    assert life.readiness() == (503, b'{"status":"starting"}')
+
+
+def test_draining_is_the_end() -> None:
+    """A worker that comes up while the process stops makes it ready for nobody."""
+    life = Life()
+    life.drains()
+    life.serves(True)
+    assert life.readiness() == (503, b'{"status":"draining"}')

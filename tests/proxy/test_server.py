@@ -67,6 +67,8 @@ class Wire(asyncio.Transport):
         self.closed = False
         self.ended = False  # the writing half
         self.reading = True
+        self.aborted = False
+        self.unsent = 0  # bytes that the client has not taken
 
     def write(self, data: Any) -> None:
         assert not self.ended, "written after the end"
@@ -75,7 +77,11 @@ class Wire(asyncio.Transport):
     def close(self) -> None:
         self.closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
 
     def is_closing(self) -> bool:
         return self.closed
@@ -247,7 +253,7 @@ async def test_mutations_of_a_good_request_never_break_it(rig: Rig, seed: int) -
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEADER_DEADLINE", "BODY_DEADLINE", "KEEP_ALIVE", "LINGER"):
+    for name in ("HEADER_DEADLINE", "BODY_DEADLINE", "KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
         monkeypatch.setattr(server, name, 0.05)
 
 
@@ -289,15 +295,61 @@ async def test_an_idle_connection_is_closed_without_a_word(rig: Rig, before: byt
     assert [status for status, _ in answers(wire.out)] == [200] * bool(before)
 
 
-@pytest.mark.usefixtures("hurried")
-async def test_a_body_may_come_slowly_but_must_come(rig: Rig) -> None:
+async def test_a_body_may_come_slowly_but_must_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is on a pause, not on the whole."""
+    monkeypatch.setattr(server, "HEADER_DEADLINE", 0.1)  # after which the timer looks for the first time
+    monkeypatch.setattr(server, "BODY_DEADLINE", 0.4)
     protocol, wire = rig.connect()
-    for at in range(0, len(GOOD), 60):
-        protocol.data_received(GOOD[at : at + 60])
-        await asyncio.sleep(0.02 if at > 180 else 0)
+    protocol.data_received(GOOD[:-10])
+    for byte in GOOD[-10:]:
+        await asyncio.sleep(0.06)
+        protocol.data_received(bytes([byte]))
     await rig.quiet()
     assert [status for status, _ in answers(wire.out)] == [200]
+
+
+# --- clients that do not read
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_client_that_reads_nothing_is_let_go(rig: Rig) -> None:
+    """Also one that has its whole answer waiting for it: a plain close would wait for ever."""
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD)
+    await rig.quiet()
+    wire.unsent = 1000
+    await closed(wire)
+    assert not wire.aborted
+    async with asyncio.timeout(5):
+        while not wire.aborted:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_draining_ends_when_nothing_is_taken(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.pause_writing()
+    wire.unsent = 1000
+    drained = asyncio.get_running_loop().create_task(protocol.drain())
+    async with asyncio.timeout(5):
+        while not wire.aborted:
+            await asyncio.sleep(0.005)
+    protocol.connection_lost(None)
+    await drained
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_slow_reader_is_waited_for(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.pause_writing()
+    wire.unsent = 1000
+    drained = asyncio.get_running_loop().create_task(protocol.drain())
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+        wire.unsent -= 10
+    assert not wire.aborted
+    protocol.resume_writing()
+    await drained
 
 
 # --- pipelining and draining

@@ -120,7 +120,7 @@ async def test_past_the_limit_streams_end_with_a_word(start: Start) -> None:
 
 async def test_past_the_limit_waiting_requests_are_503(start: Start) -> None:
     with start("drain: 500ms") as proxy:
-        waiting = asyncio.create_task(asyncio.to_thread(ask, proxy, late(60)))
+        waiting = asyncio.get_running_loop().create_task(asyncio.to_thread(ask, proxy, late(60)))
         for _ in until(10, "the request to be in flight"):
             if await asyncio.to_thread(proxy.metric, "pointsman_inflight_requests") == 1:
                 break

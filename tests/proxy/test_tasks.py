@@ -1,55 +1,55 @@
-"""Background tasks are kept while they run, told of when they fail, and ended."""
+"""Background tasks: kept, told of when they fail, ended together."""
 
 import asyncio
 
-import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from proxy import tasks
 from proxy.tasks import Tasks
 
 
-async def test_closing_cancels_what_runs_and_waits_for_it() -> None:
-    kept, ended = Tasks(), asyncio.Event()
+async def test_closing_ends_what_runs_and_waits_for_it() -> None:
+    ended: list[str] = []
 
-    async def work() -> None:
+    async def work(name: str) -> None:
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            await asyncio.sleep(0)
+            ended.append(name)
 
-    task = kept.spawn(work(), name="work")
-    await asyncio.sleep(0)  # it begins
-    await kept.close()
-    assert task.cancelled()
-    assert ended.is_set()
+    tasks = Tasks()
+    for name in ("one", "two"):
+        tasks.spawn(work(name), name=name)
+    await asyncio.sleep(0)
+    await tasks.close()
+    assert ended == ["one", "two"]
 
 
-async def test_waiting_lets_it_end_by_itself_and_what_it_spawned() -> None:
-    kept, done = Tasks(), asyncio.Event()
+async def test_a_failure_is_logged_with_the_tasks_name() -> None:
+    async def fail() -> None:
+        raise ValueError("why")
+
+    structlog.reset_defaults()
+    with capture_logs() as logs:
+        tasks = Tasks()
+        task = tasks.spawn(fail(), name="sweep")
+        await asyncio.wait((task,))
+        await asyncio.sleep(0)
+    assert [(line["event"], line["task"]) for line in logs] == [("background task failed", "sweep")]
+    assert isinstance(logs[0]["exc_info"], ValueError)
+
+
+async def test_waiting_lets_all_end_by_themselves_also_what_they_spawn() -> None:
+    tasks, done = Tasks(), asyncio.Event()
 
     async def second() -> None:
         done.set()
 
     async def first() -> None:
-        kept.spawn(second(), name="second")
+        tasks.spawn(second(), name="second")
 
-    kept.spawn(first(), name="first")
-    await kept.wait()
+    tasks.spawn(first(), name="first")
+    await tasks.wait()
     assert done.is_set()
-    await kept.wait()
-
-
-async def test_a_failure_is_logged_by_the_tasks_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = Tasks()
-
-    async def work() -> None:
-        raise OSError("disk")
-
-    with capture_logs() as told:
-        monkeypatch.setattr(tasks, "log", structlog.get_logger())
-        task = kept.spawn(work(), name="write")
-        await asyncio.wait((task,))
-        await asyncio.sleep(0)  # its callback
-    assert [(line["event"], line["task"]) for line in told] == [("background task failed", "write")]
+    await tasks.wait()

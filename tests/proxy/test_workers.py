@@ -1,4 +1,4 @@
-"""Several workers: one sum, replacement of the dead, and no worker that outlives its supervisor for long."""
+"""Several workers on one socket: sums, workers that die or are replaced, a supervisor that dies."""
 
 import asyncio
 import os
