@@ -10,14 +10,11 @@ from policies.comparison import OPERATORS, compare
 from policies.decision import ConditionTrace
 from policies.logic import AllOf, Node, all_of, any_of, comparisons, compose, judge, negate
 from policies.problems import Problem, Problems, kind_of, nearest
-from policies.proofs import always, contradiction
 from policies.time_window import compile_window
 from policies.vocabulary import FACTS, Fact, find
 
 if TYPE_CHECKING:
     from policies.facts import Facts
-
-__all__ = ["Condition", "ConditionProblem", "ConditionProblems", "always", "compile_when", "contradiction"]
 
 ConditionProblem = Problem
 ConditionProblems = Problems
