@@ -16,9 +16,6 @@ from policies.vocabulary import FACTS, Fact, find
 if TYPE_CHECKING:
     from policies.facts import Facts
 
-ConditionProblem = Problem
-ConditionProblems = Problems
-
 Path = tuple[str | int, ...]
 
 # What people write who know another tool.
@@ -56,7 +53,7 @@ class Condition:
 
 
 def compile_when(when: Any, named: Mapping[str, Any] | None = None) -> Condition:
-    """`when` as it stands in the config; `named` are the `conditions:` it may name. Raises `ConditionProblems`."""
+    """`when` as it stands in the config; `named` are the `conditions:` it may name. Raises `Problems`."""
     reading = _Reading(named or {})
     tree = reading.node(when, ())
     if reading.problems:
