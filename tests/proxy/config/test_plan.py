@@ -51,3 +51,19 @@ def test_a_split_leads_to_each_of_its_arms() -> None:
     policy = planned("{policies: {p: {default: {split: {a: 25%, b: rest}}}}}")["p"]
     arms = [(name, path[-2:]) for name, path in policy.default.named_routes]
     assert arms == [("a", ("split", "a")), ("b", ("split", "b"))]
+
+
+def test_routes_are_reached_by_rules_as_baseline_and_as_fallbacks_of_these() -> None:
+    policy = planned("""
+policies:
+  p:
+    baseline: base
+    routes:
+      a: {model: m, fallback: b}
+      b: {model: m, fallback: [a, nowhere]}
+      base: {model: m}
+      alone: {model: m, fallback: base}
+    rules: [{when: {user: x}, route: missing}]
+    default: {split: {a: 50%, rule: rest}}
+""")["p"]
+    assert policy.reachable == {"a", "b", "base"}
