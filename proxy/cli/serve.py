@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -78,8 +79,6 @@ def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]", *, is_shared: bool =
 
     `main` is given the access log.
     """
-    import gc
-
     from proxy.meter import log
 
     loop_factory: Any = None
