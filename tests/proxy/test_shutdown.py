@@ -11,7 +11,7 @@ import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy, until
-from tests.proxy.callers import HELLO, Load, ask, body, late, paced, streams
+from tests.proxy.callers import HELLO, Load, ask, body, get, late, paced, streams
 
 CONFIG = """
 version: 1
@@ -54,7 +54,7 @@ async def ended(proxy: Proxy) -> int:
 
 def wait_until_unready(url: str) -> None:
     for _ in until(10, f"{url} to be not ready"):
-        if httpx.get(f"{url}/readyz").status_code == 503:
+        if get(f"{url}/readyz").status_code == 503:
             return
 
 
@@ -73,7 +73,7 @@ async def test_stop_is_announced_then_drained(start: Start) -> None:
             proxy.signal(signal.SIGTERM)
             for url in (proxy.url, proxy.admin):
                 await asyncio.to_thread(wait_until_unready, url)
-                assert (await asyncio.to_thread(httpx.get, f"{url}/healthz")).status_code == 200
+                assert (await asyncio.to_thread(get, f"{url}/healthz")).status_code == 200
             assert (await asyncio.to_thread(ask, proxy)).status_code == 200, "still accepting"
             await asyncio.to_thread(wait_until_closed, proxy)
             assert not any(stream.is_whole for stream in running), "the listener closed before the streams ended"
@@ -203,7 +203,7 @@ def test_a_stop_while_starting_exits_0(tuned: StandIn) -> None:
     """The admin listener says that it starts; no worker is up yet."""
     config = CONFIG.replace("TUNED", tuned.base_url).replace("SERVER", "drain: 5s")
     with Proxy(config, args=("--workers=2",), wait_until_ready=False) as proxy:
-        assert httpx.get(f"{proxy.admin}/readyz", timeout=20).json() == {"status": "starting"}
+        assert get(f"{proxy.admin}/readyz").json() == {"status": "starting"}
         assert proxy.stop() == 0
         assert '"ready"' not in proxy.text
         assert "Traceback" not in proxy.text
