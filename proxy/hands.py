@@ -48,7 +48,7 @@ class Hand:
         return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:
-        """Start the process and wait until it serves. Raises ConfigError with the reason if it does not."""
+        """Start the process and wait until it serves. Raises `Refused`, or OSError if it ends or takes too long."""
         ours, theirs = socket.socketpair()
         with theirs:
             fds = (self._sock.fileno(), theirs.fileno())
@@ -61,14 +61,7 @@ class Hand:
             )
         self._channel = Channel(ours, _nothing, self._tasks)
         await self._channel.open()
-        try:
-            await self.ask("start")
-        except (OSError, Refused) as error:
-            self.kill()
-            raise ConfigError(f"a worker could not be started: {str(error) or 'it took too long'}") from error
-        except BaseException:  # a cancellation: nobody else knows of it yet
-            self.kill()
-            raise
+        await self.ask("start")
 
     async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
         """Raises `Refused`, or OSError if it ends or says nothing for so long."""

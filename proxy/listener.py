@@ -70,6 +70,9 @@ class Listener:
         if not await self._connections.wait_empty(limit):
             for request in list(self._requests):
                 request.cancel()
+            for connection in list(self._connections):
+                if isinstance(connection, Protocol):
+                    connection.cancel()
         await self._requests.wait_empty(GOODBYE)
         await self._connections.wait_empty(GOODBYE)
         for connection in list(self._connections):

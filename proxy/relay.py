@@ -31,6 +31,7 @@ from routes.params import apply_all
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
+MAX_HELD = 256 * 1024  # bytes of a stream's events before its first content
 REST = 0.5  # seconds for a stream's body to end after its [DONE]
 MAX_ERROR = 256 * 1024  # bytes of an error's body read: servers quote the request they refuse
 
@@ -161,7 +162,8 @@ class Relaying:
                 out = stream.feed(data) if data else stream.end()
                 if stream.content:
                     break
-                self._held.append(out)
+                if out:
+                    self._hold_back(out, trial)
                 if stream.done:
                     raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
             self._commit(trial, stream)
@@ -175,6 +177,14 @@ class Relaying:
             account.waited += time.perf_counter() - waited  # after the first content nearly all time is waiting
         exchange.finish()  # the caller has it all, and may go
         await self._rest(reply)
+
+    def _hold_back(self, out: bytes, trial: Trial) -> None:
+        self._held.append(out)
+        if sum(map(len, self._held)) > MAX_HELD:  # rarely more than the role chunk
+            name = trial.model.name
+            raise Failed(
+                failure.BAD_ANSWER, f"model '{name}' sent more than {MAX_HELD} bytes of events without content"
+            )
 
     async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
         exchange = self.exchange

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -70,23 +71,21 @@ def work(
         show_problems(loaded)
         raise typer.Exit(1)
     snapshot = loaded.snapshot
-    run(lambda access: Process(config, snapshot, sock, channel, access).run())
+    run(lambda access: Process(config, snapshot, sock, channel, access).run(), is_shared=True)
 
 
-def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]") -> None:
+def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]", *, is_shared: bool = False) -> None:
     """Run the server's main to its end on the fast loop, with logging set up; leave with its exit code.
 
     `main` is given the access log.
     """
-    import gc
-
     from proxy.meter import log
 
     loop_factory: Any = None
     with contextlib.suppress(ImportError):  # not on Windows
         from uvloop import new_event_loop as loop_factory
     gc.set_threshold(*COLLECT_AFTER)
-    lines = log.configure()
+    lines = log.configure(is_shared=is_shared)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             code = runner.run(main(log.access(lines)))

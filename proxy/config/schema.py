@@ -339,7 +339,17 @@ class Config(Section):
     tests: list[Test] = Field(default=[], description="Policy tests.")
 
 
-SHARED: Final = ("upstreams", "models", "prompts", "routes", "policies", "keys", "conditions", "tests")
+# The sections that included files may add to, and what one of their entries is called.
+SHARED: Final = {
+    "upstreams": "upstream",
+    "models": "model",
+    "prompts": "prompt",
+    "routes": "route",
+    "policies": "policy",
+    "keys": "key",
+    "conditions": "condition",
+    "tests": "test",
+}
 
 
 def json_schema() -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Secret:
 
 def wrong(code: str, message: str) -> PydanticCustomError:
     """A validator's error with our own code. Braces would be read as a template's."""
-    return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]
+    return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]  # wants a literal code: ours are, at the callers
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")

@@ -1,4 +1,4 @@
-"""Several workers on one socket: summed metrics, workers that die, workers that are replaced, a supervisor that dies."""
+"""Several workers on one socket: sums, workers that die or are replaced, a supervisor that dies."""
 
 import asyncio
 import os
@@ -101,6 +101,19 @@ def test_a_worker_that_keeps_dying_is_started_with_growing_waits(proxy: Proxy) -
     assert waits == [0.1, 0.5, 1.0, 2.0]
     assert ask(proxy).status_code == 200
     assert stable.is_running()
+
+
+def test_callers_wait_while_no_worker_lives(proxy: Proxy) -> None:
+    """Not ready meanwhile; who connects all the same is answered once a worker is back."""
+    for worker in workers(proxy):
+        worker.kill()
+    for _ in until(10, "it to be not ready"):
+        if httpx.get(f"{proxy.admin}/readyz").status_code == 503:
+            break
+    assert ask(proxy).status_code == 200
+    for _ in until(20, "it to be ready again"):
+        if httpx.get(f"{proxy.admin}/readyz").status_code == 200:
+            break
 
 
 def test_a_worker_cannot_start_while_the_config_is_bad(proxy: Proxy) -> None:
