@@ -1,12 +1,9 @@
-"""`pointsman serve`, and the worker process that the supervisor starts."""
+"""`pointsman serve`."""
 
-import asyncio
-import contextlib
 import errno
 import gc
 import socket
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -14,9 +11,6 @@ from proxy.cli.options import DEFAULT_CONFIG, ConfigFile
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
-    from proxy.settled import Sink
-
-COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
 
 
 def serve(
@@ -33,6 +27,7 @@ def serve(
     """
     from proxy.config.load import load
     from proxy.listener import address_of, is_loopback
+    from proxy.process import run
     from proxy.supervisor import Supervisor
 
     loaded = load(config)
@@ -52,6 +47,7 @@ def serve(
         where = f"; admin on http://{address_of(admin)} (/metrics /healthz /readyz)"
     typer.echo(f"pointsman serves http://{address_of(data)}/v1{where}; config {loaded.snapshot.hash}", err=True)
     size = workers or server.workers
+<<<<<<< HEAD
     run(lambda access: Supervisor(str(config), loaded, data, admin, size, access).run())
 
 
@@ -92,6 +88,9 @@ def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]", *, is_shared: bool =
     finally:
         lines.close()
     raise typer.Exit(code)
+=======
+    raise typer.Exit(run(lambda access: Supervisor(str(config), loaded, data, admin, size, access).run()))
+>>>>>>> life
 
 
 def opened(address: str, option: str, key: str) -> socket.socket:
