@@ -17,6 +17,7 @@ PointsmanError
   ConfigError            a config cannot be served: never reaches a caller
 """
 
+import math
 from typing import Any, ClassVar
 
 
@@ -143,7 +144,7 @@ class UpstreamError(PointsmanError):
     def headers(self) -> list[tuple[bytes, bytes]]:
         found = [(b"x-should-retry", b"false")]
         if self.retry_after is not None:
-            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+            found.append((b"retry-after", str(max(1, math.ceil(self.retry_after))).encode()))
         return found
 
     def body(self) -> dict[str, Any]:

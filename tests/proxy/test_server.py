@@ -147,7 +147,7 @@ class Rig:
 
     async def quiet(self) -> None:
         """Wait until nothing runs."""
-        while self.state.tasks:
+        while self.state.tasks or any(cast(Any, protocol).current for protocol in self.state.connections):
             await asyncio.sleep(0)
         self.books.close()
 
