@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from policies.comparison import Comparison
-from policies.logic import conjuncts
+from policies.logic import conjuncts, is_costly
 from policies.proofs import pinned
 from policies.vocabulary import Fact, find
 
@@ -100,9 +100,16 @@ def _bounded(rules: "Sequence[Rule]", rest: Sequence[Numbered]) -> tuple[tuple[B
 
 
 def _bound(rule: "Rule") -> tuple[Fact, bool, float] | None:
-    """A fact that must lie above (True) or below a number, or at it, for the rule to match: the first of its kind."""
-    for leaf in conjuncts(rule.when.tree) if rule.when is not None else ():
+    """A fact that must lie above (True) or below a number, or at it, for the rule to match: the first of its kind.
+
+    Not one that the rule itself would ask for last, and mostly not at all: a prompt is not measured in advance.
+    """
+    parts = conjuncts(rule.when.tree) if rule.when is not None else ()
+    has_cheap = not all(map(is_costly, parts))
+    for leaf in parts:
         if isinstance(leaf, Comparison) and not leaf.negated and leaf.op in ("gt", "gte", "lt", "lte"):
+            if has_cheap and leaf.fact.costly:
+                continue
             return leaf.fact, leaf.op in ("gt", "gte"), leaf.want
     return None
 

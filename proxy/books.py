@@ -23,6 +23,8 @@ class Lease(Protocol):
 
 
 class Books:
+    """`enter` what has finished; sinks are told in the order in which requests ended, each request once."""
+
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
         self._open: list[tuple[Account, Lease | None]] = []

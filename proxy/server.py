@@ -99,9 +99,9 @@ class Protocol(asyncio.Protocol):
         self.server_state.connections.discard(cast(Any, self))
         if self._timer is not None:
             self._timer.cancel()
+        self.waiting.clear()
         self.resume_writing()
         lost, self.current = self.current, None
-        self.waiting.clear()
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
@@ -119,7 +119,7 @@ class Protocol(asyncio.Protocol):
         self.loop.call_later(LAST_CALL, self._close_idle)
 
     def _close_idle(self) -> None:
-        if self.current is None and self.reading is None and not self._in_head:
+        if self.current is None and self.reading is None and not self.waiting and not self._in_head:
             self.transport.close()
 
     def cancel(self) -> None:
@@ -140,6 +140,8 @@ class Protocol(asyncio.Protocol):
         self.is_write_paused = False
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        if self.current is None and self.waiting and not self.transport.is_closing():
+            self._run_next()
 
     async def drain(self) -> None:
         """Wait until the client has read enough. One that reads nothing at all is let go, as if it had left."""
@@ -311,11 +313,16 @@ class Protocol(asyncio.Protocol):
         if exchange.is_begun:
             return
         exchange.is_begun = True
-        if self.current is not None:
+        if self.current is not None or self.is_write_paused:
             self.waiting.append(exchange)
-            self.transport.pause_reading()  # a client that pipelines waits for its answers
+            self.transport.pause_reading()  # a client that pipelines waits for its answers, and reads them
             return
         self._run(exchange)
+
+    def _run_next(self) -> None:
+        self._run(self.waiting.popleft())
+        if not self.waiting and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _run(self, exchange: Exchange) -> None:
         self.current = exchange
@@ -339,7 +346,8 @@ class Protocol(asyncio.Protocol):
                 self._timer.cancel()
             self._part()
         elif self.waiting:
-            self._run(self.waiting.popleft())
+            if not self.is_write_paused:
+                self._run_next()
         elif self._refusal is not None:
             self._answer_refusal(self._refusal)
         if not self.waiting and not self.transport.is_closing():
@@ -355,7 +363,7 @@ class Protocol(asyncio.Protocol):
         if exchange is not None and exchange.is_begun:
             exchange.refused = exchange.refused or error
             exchange.body_ended()
-        elif self.current is None:
+        elif self.current is None and not self.waiting:
             self._answer_refusal(error)
         else:
             self._refusal = error

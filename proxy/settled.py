@@ -36,6 +36,8 @@ class Attempt:
 
 @value
 class Settled:
+    """A finished request, as every sink is told of it. Names are the config's, and `none` where there is none."""
+
     id: str
     client_id: str | None  # the client's x-request-id
     parent: str | None  # the request this one belongs to (a shadow's primary)

@@ -23,6 +23,8 @@ class ParamProblems(Problems):
 
 @dataclass(frozen=True, slots=True)
 class Params:
+    """One `params` block or dialect, compiled; shared by all requests of a snapshot."""
+
     default: Mapping[str, Any] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
     drop: frozenset[str] = frozenset()

@@ -42,8 +42,6 @@ COMMANDS: Final = {
     "test": Command("proxy.cli.test", "run_tests", ("pointsman test", "pointsman test --strict more-tests/")),
     "prices": Command("proxy.cli.prices", "prices", ("pointsman prices", "pointsman prices gpt-4o claude-haiku-5-5")),
 }
-# not for people: left out of `--help`
-INTERNAL: Final = {"worker": Command("proxy.cli.serve", "work")}
 
 
 class Commands(TyperGroup):
@@ -51,7 +49,7 @@ class Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = COMMANDS.get(cmd_name) or INTERNAL.get(cmd_name)
+        found = COMMANDS.get(cmd_name)
         if found is None:
             return None
         function = getattr(import_module(found.module), found.function)

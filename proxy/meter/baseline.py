@@ -97,11 +97,6 @@ class Learned:
         rate.arrived(now)
         return before
 
-    def rate(self, policy: str, now: float) -> float:
-        """Requests per second of this policy."""
-        rate = self._rates.get(policy)
-        return rate.at(now) if rate else 0.0
-
     def prompt_tokens(self, model: str, characters: int) -> int:
         """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
         ratios = self._ratios.get(model)

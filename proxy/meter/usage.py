@@ -20,6 +20,8 @@ KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 @value
 class Usage:
+    """Tokens by kind; never negative."""
+
     input: int = 0  # prompt less cached less cache_write
     cached_input: int = 0
     cache_write: int = 0

@@ -142,3 +142,17 @@ def test_only_what_must_hold_bounds_a_rule() -> None:
     assert [number for number, _ in index.rest] == [0, 1, 2]
     ((_, is_above, limit, numbered),) = index.bounds
     assert (is_above, limit, [number for number, _ in numbered]) == (True, 3, [3, 4])
+
+
+def test_a_prompt_is_not_measured_for_rules_that_ask_something_cheaper_first() -> None:
+    """As when asking in order; where its size is all that the rules ask, one measure answers for all of them."""
+    mixed = [{"header.x-tier": {"prefix": "gold"}, "prompt_tokens": {"gt": size}} for size in (10, 20)]
+    index = index_rules(rules(*mixed))
+    facts = Facts(body={"user": "ann"}, headers={})
+    assert index.first(facts) is None
+    assert "prompt_tokens" not in vars(facts)
+    assert [number for number, _ in index.rest] == [0, 1]
+    assert len(index_rules(rules(*({"prompt_tokens": {"gt": size}} for size in (10, 20)))).bounds) == 1
+    both = {"header.x-tier": {"prefix": "gold"}, "prompt_tokens": {"gt": 10}, "max_tokens": {"gt": 5}}
+    ((_, _, limit, _),) = index_rules(rules(both, both)).bounds
+    assert limit == 5

@@ -11,7 +11,7 @@ from proxy.admin import application
 from proxy.life import Life
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy
-from tests.proxy.callers import ask
+from tests.proxy.callers import ask, get, request
 
 ADMIN = "admin-canary-0123456789"
 DATA = "sk-data-canary-0123456789"
@@ -93,7 +93,7 @@ def test_promtool_finds_nothing(admin: httpx.Client) -> None:
 
 
 def test_metrics_need_no_key(proxy: Proxy) -> None:
-    assert httpx.get(f"{proxy.admin}/metrics").status_code == 200
+    assert get(f"{proxy.admin}/metrics").status_code == 200
 
 
 def test_the_config_shows_no_secret(admin: httpx.Client, proxy: Proxy) -> None:
@@ -109,7 +109,7 @@ def test_the_config_shows_no_secret(admin: httpx.Client, proxy: Proxy) -> None:
 @pytest.mark.parametrize("headers", WRONG, ids=str)
 def test_only_the_admin_key_opens(proxy: Proxy, headers: dict[str, str]) -> None:
     for method, path in (("GET", "/admin/config"), ("POST", "/admin/reload")):
-        answer = httpx.request(method, f"{proxy.admin}{path}", headers=headers)
+        answer = request(method, f"{proxy.admin}{path}", headers=headers)
         assert "admin key" in refused(answer, 401, "invalid_api_key")
         assert answer.headers["www-authenticate"] == "Bearer"
 
@@ -122,9 +122,9 @@ def test_without_an_admin_key_admin_is_closed(tuned: StandIn) -> None:
     config = CONFIG.replace("TUNED", tuned.base_url).replace(f"server: {{admin_key: {ADMIN}}}\n", "")
     with Proxy(config) as proxy:
         for key in (UPSTREAM, DATA, ADMIN):
-            answer = httpx.get(f"{proxy.admin}/admin/config", headers={"authorization": f"Bearer {key}"})
+            answer = get(f"{proxy.admin}/admin/config", headers={"authorization": f"Bearer {key}"})
             assert "server.admin_key" in refused(answer, 403, "forbidden")
-        assert httpx.get(f"{proxy.admin}/metrics").status_code == 200
+        assert get(f"{proxy.admin}/metrics").status_code == 200
 
 
 def test_reload_says_what_came_of_it(admin: httpx.Client, proxy: Proxy) -> None:
@@ -163,7 +163,7 @@ def test_other_methods_are_refused(admin: httpx.Client, method: str, path: str) 
 
 def test_admin_is_not_on_the_data_listener(proxy: Proxy) -> None:
     for path in ("/metrics", "/admin/config", "/v1/metrics"):
-        answer = httpx.get(f"{proxy.url}{path}", headers={"authorization": f"Bearer {ADMIN}"})
+        answer = get(f"{proxy.url}{path}", headers={"authorization": f"Bearer {ADMIN}"})
         assert answer.status_code == 404
 
 

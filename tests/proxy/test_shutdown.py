@@ -11,7 +11,7 @@ import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy, until
-from tests.proxy.callers import HELLO, Load, ask, body, late, paced, streams
+from tests.proxy.callers import HELLO, Load, ask, body, get, late, paced, streams
 
 CONFIG = """
 version: 1
@@ -23,6 +23,9 @@ models:
 policies:
   p: {default: {model: tuned}}
 """
+
+ONE = pytest.mark.parametrize("start", [1], indirect=True)  # where several add nothing
+TWO = pytest.mark.parametrize("start", [2], indirect=True)
 
 Start = Callable[[str], AbstractContextManager[Proxy]]
 
@@ -51,7 +54,7 @@ async def ended(proxy: Proxy) -> int:
 
 def wait_until_unready(url: str) -> None:
     for _ in until(10, f"{url} to be not ready"):
-        if httpx.get(f"{url}/readyz").status_code == 503:
+        if get(f"{url}/readyz").status_code == 503:
             return
 
 
@@ -70,7 +73,7 @@ async def test_stop_is_announced_then_drained(start: Start) -> None:
             proxy.signal(signal.SIGTERM)
             for url in (proxy.url, proxy.admin):
                 await asyncio.to_thread(wait_until_unready, url)
-                assert (await asyncio.to_thread(httpx.get, f"{url}/healthz")).status_code == 200
+                assert (await asyncio.to_thread(get, f"{url}/healthz")).status_code == 200
             assert (await asyncio.to_thread(ask, proxy)).status_code == 200, "still accepting"
             await asyncio.to_thread(wait_until_closed, proxy)
             assert not any(stream.is_whole for stream in running), "the listener closed before the streams ended"
@@ -80,6 +83,7 @@ async def test_stop_is_announced_then_drained(start: Start) -> None:
         assert await ended(proxy) == 0
 
 
+@ONE
 async def test_sigint_does_not_announce(start: Start) -> None:
     with start("announce: 10m, drain: 30s") as proxy:
         proxy.signal(signal.SIGINT)
@@ -87,6 +91,7 @@ async def test_sigint_does_not_announce(start: Start) -> None:
         assert await ended(proxy) == 0
 
 
+@TWO
 async def test_fifty_streams_live_to_their_end(start: Start) -> None:
     with start("drain: 30s") as proxy:
         async with streams(proxy, 50, paced(100)) as running:
@@ -118,6 +123,7 @@ async def test_past_the_limit_streams_end_with_a_word(start: Start) -> None:
         assert all(line["tokens"]["output"] > 0 for line in lines), "what was used is booked"
 
 
+@TWO
 async def test_past_the_limit_waiting_requests_are_503(start: Start) -> None:
     with start("drain: 500ms") as proxy:
         waiting = asyncio.get_running_loop().create_task(asyncio.to_thread(ask, proxy, late(60)))
@@ -134,6 +140,7 @@ async def test_past_the_limit_waiting_requests_are_503(start: Start) -> None:
         assert [line["status"] for line in proxy.requests(1)] == [503]
 
 
+@ONE
 async def test_a_client_that_does_not_read_holds_nobody_up(start: Start) -> None:
     with start("drain: 300ms") as proxy, socket.socket() as sock:
         host, _, port = proxy.url.removeprefix("http://").partition(":")
@@ -153,6 +160,7 @@ async def test_a_client_that_does_not_read_holds_nobody_up(start: Start) -> None
         assert await ended(proxy) == 0
 
 
+@TWO
 async def test_a_second_signal_ends_at_once(start: Start) -> None:
     with start("drain: 10m") as proxy:
         async with streams(proxy, 2, paced(10_000)) as running:
@@ -165,6 +173,7 @@ async def test_a_second_signal_ends_at_once(start: Start) -> None:
         assert "second signal" in proxy.text
 
 
+@ONE
 async def test_kept_connections_are_closed_politely(start: Start) -> None:
     """A request that comes on an idle connection while the server stops is answered, and told it is the last."""
     with start("drain: 5s") as proxy, httpx.Client() as client:
@@ -194,12 +203,13 @@ def test_a_stop_while_starting_exits_0(tuned: StandIn) -> None:
     """The admin listener says that it starts; no worker is up yet."""
     config = CONFIG.replace("TUNED", tuned.base_url).replace("SERVER", "drain: 5s")
     with Proxy(config, args=("--workers=2",), wait_until_ready=False) as proxy:
-        assert httpx.get(f"{proxy.admin}/readyz", timeout=20).json() == {"status": "starting"}
+        assert get(f"{proxy.admin}/readyz").json() == {"status": "starting"}
         assert proxy.stop() == 0
         assert '"ready"' not in proxy.text
         assert "Traceback" not in proxy.text
 
 
+@TWO
 def test_a_stopped_proxy_leaves_nothing_behind(start: Start) -> None:
     with start("drain: 5s") as proxy:
         ask(proxy, HELLO)

@@ -8,13 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import psutil
 import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import ROOT, Proxy, until
-from tests.proxy.callers import ask, asks
+from tests.proxy.callers import ask, asks, get, request
 
 CONFIG = """
 version: 1
@@ -131,10 +130,10 @@ def test_health_and_readiness_are_on_both_listeners(tuned: StandIn) -> None:
     with Proxy(CONFIG.replace("TUNED", tuned.base_url)) as proxy:
         for url in (proxy.url, proxy.admin):
             for method in ("GET", "HEAD"):
-                assert httpx.request(method, f"{url}/healthz").status_code == 200
-                assert httpx.request(method, f"{url}/readyz").status_code == 200
-            assert httpx.get(f"{url}/healthz").json() == {"status": "alive"}
-            assert httpx.get(f"{url}/readyz").json() == {"status": "ready"}
+                assert request(method, f"{url}/healthz").status_code == 200
+                assert request(method, f"{url}/readyz").status_code == 200
+            assert get(f"{url}/healthz").json() == {"status": "alive"}
+            assert get(f"{url}/readyz").json() == {"status": "ready"}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -143,7 +142,7 @@ def test_without_an_admin_listener(tuned: StandIn, workers: int) -> None:
     with Proxy(config, args=(f"--workers={workers}",)) as proxy:
         assert proxy.admin == ""
         assert ask(proxy).status_code == 200
-        assert httpx.get(f"{proxy.url}/metrics").status_code == 404
+        assert get(f"{proxy.url}/metrics").status_code == 404
         listening = [c for c in psutil.Process(proxy.pid).net_connections() if c.status == psutil.CONN_LISTEN]
         assert len(listening) == 1
         assert proxy.stop() == 0
@@ -190,13 +189,13 @@ def test_litellm_is_imported_before_readiness(tuned: StandIn, litellm: Path, wor
         for _ in until(20, "all imports"):
             if len(imports(litellm)) == workers:
                 break
-        assert httpx.get(f"{proxy.admin}/readyz").json() == {"status": "starting"}
-        assert httpx.get(f"{proxy.admin}/readyz").status_code == 503
-        assert httpx.get(f"{proxy.admin}/healthz").status_code == 200
+        assert get(f"{proxy.admin}/readyz").json() == {"status": "starting"}
+        assert get(f"{proxy.admin}/readyz").status_code == 503
+        assert get(f"{proxy.admin}/healthz").status_code == 200
         (litellm / "go").touch()
         assert ask(proxy).status_code == 200
         for _ in until(20, "readiness"):
-            if httpx.get(f"{proxy.admin}/readyz").status_code == 200:
+            if get(f"{proxy.admin}/readyz").status_code == 200:
                 break
 
 

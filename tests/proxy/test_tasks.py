@@ -38,3 +38,18 @@ async def test_a_failure_is_logged_with_the_tasks_name() -> None:
         await asyncio.sleep(0)
     assert [(line["event"], line["task"]) for line in logs] == [("background task failed", "sweep")]
     assert isinstance(logs[0]["exc_info"], ValueError)
+
+
+async def test_waiting_lets_all_end_by_themselves_also_what_they_spawn() -> None:
+    tasks, done = Tasks(), asyncio.Event()
+
+    async def second() -> None:
+        done.set()
+
+    async def first() -> None:
+        tasks.spawn(second(), name="second")
+
+    tasks.spawn(first(), name="first")
+    await tasks.wait()
+    assert done.is_set()
+    await tasks.wait()

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy, until
-from tests.proxy.callers import Load, ask, asks, paced, streams
+from tests.proxy.callers import Load, ask, asks, get, paced, streams
 
 CONFIG = """
 version: 1
@@ -103,6 +103,19 @@ def test_a_worker_that_keeps_dying_is_started_with_growing_waits(proxy: Proxy) -
     assert stable.is_running()
 
 
+def test_callers_wait_while_no_worker_lives(proxy: Proxy) -> None:
+    """Not ready meanwhile; who connects all the same is answered once a worker is back."""
+    for worker in workers(proxy):
+        worker.kill()
+    for _ in until(10, "it to be not ready"):
+        if get(f"{proxy.admin}/readyz").status_code == 503:
+            break
+    assert ask(proxy).status_code == 200
+    for _ in until(20, "it to be ready again"):
+        if get(f"{proxy.admin}/readyz").status_code == 200:
+            break
+
+
 def test_a_worker_cannot_start_while_the_config_is_bad(proxy: Proxy) -> None:
     """The others serve the last good config on; once the file is mended the missing worker comes back."""
     good = proxy.config.read_text()
@@ -146,7 +159,7 @@ async def test_workers_finish_what_runs_when_the_supervisor_is_killed(proxy: Pro
         os.kill(proxy.pid, signal.SIGKILL)
         for _ in until(10, "the listener to be closed"):
             try:
-                await asyncio.to_thread(httpx.get, f"{proxy.url}/healthz")
+                await asyncio.to_thread(get, f"{proxy.url}/healthz")
             except httpx.TransportError:
                 break
         for stream in running:
