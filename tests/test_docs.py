@@ -253,6 +253,7 @@ def table(name: str) -> str:
 WORDS: Final = {
     values.Duration: "duration",
     values.Timeout: "duration",
+    values.Interval: "duration",
     values.Size: "size",
     values.SecretText: "secret",
     values.Address: "HOST:PORT",

@@ -12,6 +12,7 @@ from proxy.config.values import (
     Address,
     Duration,
     Flag,
+    Interval,
     Moment,
     Name,
     PolicyName,
@@ -62,7 +63,7 @@ class Server(Section):
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
     hold: Duration = Field(default=10.0, description="How long a stream's status waits for its first content.")
-    keep_alive_comment: Duration = Field(default=10.0, description="Between comments in a stream that waits.")
+    keep_alive_comment: Interval = Field(default=10.0, description="Between comments in a stream that waits.")
     access_log: Flag = Field(default=True, description="Log one line per request.")
 
 
