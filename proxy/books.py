@@ -9,8 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+import structlog
+
 from proxy.account import Account
 from proxy.settled import Settled, Sink
+
+log = structlog.get_logger("pointsman")
 
 BATCH = 8  # requests settled in a row: under a fifth of a millisecond of the event loop
 LATEST = 0.01  # seconds until a finished request is in the books
@@ -49,4 +53,7 @@ class Books:
             if lease is not None:
                 lease.settle(settled)
             for sink in self._sinks:
-                sink(settled)
+                try:
+                    sink(settled)
+                except Exception as error:  # one sink's defect must not cost the others, or the next requests, theirs
+                    log.error("defect: a settled request was not taken", sink=repr(sink), exc_info=error)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import structlog
+
 from proxy.account import Account
 from proxy.books import BATCH, Books
 from proxy.settled import Settled
@@ -64,3 +66,20 @@ async def test_a_lease_is_settled_before_the_sinks_are_told() -> None:
     books.enter(account := finished(), lease)
     books.close()
     assert seen == [[account.id]]
+
+
+async def test_a_sink_that_fails_costs_the_others_nothing() -> None:
+    """Nor the requests after it; the defect is logged."""
+    told: list[str] = []
+
+    def broken(settled: Settled) -> None:
+        raise ValueError(settled.id)
+
+    books = Books([broken, lambda settled: told.append(settled.id)])
+    accounts = [finished() for _ in range(2)]
+    for account in accounts:
+        books.enter(account, None)
+    with structlog.testing.capture_logs() as logs:
+        books.close()
+    assert told == [account.id for account in accounts]
+    assert [entry["log_level"] for entry in logs] == ["error", "error"]

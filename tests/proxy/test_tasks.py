@@ -23,7 +23,7 @@ async def test_closing_ends_what_runs_and_waits_for_it() -> None:
         tasks.spawn(work(name), name=name)
     await asyncio.sleep(0)
     await tasks.close()
-    assert ended == ["one", "two"]
+    assert sorted(ended) == ["one", "two"]
 
 
 async def test_a_failure_is_logged_with_the_tasks_name() -> None:

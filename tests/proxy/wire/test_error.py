@@ -55,7 +55,7 @@ def test_the_requests_own_fault_is_told_in_the_upstreams_words(kind: str) -> Non
 def test_what_the_upstream_did_not_say_is_filled_in() -> None:
     status, error, _ = told(Failed(failure.REQUEST, "why", error={"message": 7, "code": 400}))
     assert status == 400
-    assert error == {"message": "why", "type": "invalid_request_error", "param": None, "code": None}
+    assert error == {"message": "why", "type": "invalid_request_error", "param": None, "code": "400"}
 
 
 def test_the_last_event_of_a_broken_stream_is_a_chunk_with_an_error_and_no_done() -> None:
