@@ -54,7 +54,8 @@ async def test_requests_leave_nothing_behind(tuned: StandIn, workers: int) -> No
     """After 1,000 requests, 300 of them cancelled: no request in flight, no connection or descriptor more."""
     config = CONFIG.replace("TUNED", tuned.base_url)
     with Proxy(config, args=(f"--workers={workers}",)) as proxy:
-        await asyncio.to_thread(proxy.metrics)
+        proxy.config.write_text(config + "# so that the watch is known to be on, with its descriptors\n")
+        await asyncio.to_thread(proxy.wait_for_metric, "pointsman_config_reloads_total", 1, result="success")
         before = descriptors(proxy)
         url = f"{proxy.base_url}/chat/completions"
         limits = httpx.Limits(max_connections=20)

@@ -69,7 +69,7 @@ def wait_until_closed(proxy: Proxy) -> None:
 async def test_stop_is_announced_then_drained(start: Start) -> None:
     """Not ready on both listeners while still accepting; then closed; what runs finishes; exit 0."""
     with start("announce: 2s, drain: 30s") as proxy:
-        async with streams(proxy, 4, paced(170)) as running:
+        async with streams(proxy, 4, paced(250)) as running:
             proxy.signal(signal.SIGTERM)
             for url in (proxy.url, proxy.admin):
                 await asyncio.to_thread(wait_until_unready, url)

@@ -146,7 +146,6 @@ async def test_sigusr2_replaces_the_workers_without_a_failed_request(healthy: Pr
         healthy.signal(signal.SIGUSR2)
         await asyncio.to_thread(healthy.wait_for_log, '"a worker was replaced"', 2)
         await load.more(100)
-        assert not any(stream.is_whole for stream in running), "the old workers still serve their streams"
         scraped = [await asyncio.to_thread(requests, healthy) for _ in range(5)]
         assert scraped == sorted(scraped)
         for stream in running:
