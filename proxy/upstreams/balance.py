@@ -17,7 +17,7 @@ from proxy.upstreams.health import DECAY, IN, Ejection, Health
 from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
-CLEARLY: Final = 2.0  # times the cost of the other candidate: less may be noise
+CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
 SAME_UPSTREAM: Final = 2  # calls of one upstream for one request
 FULL_WAIT: Final = 1.0  # seconds a caller is told to wait for a place below `max_in_flight`
 SUSPECT_FOR: Final = 10.0  # seconds that a request which failed everywhere is not held against anyone
@@ -145,8 +145,10 @@ class Rotation:
             return ready[first]
         second = _draw(shares, self._chance())
         one, other = ready[first], ready[second]
-        load = (1 + one.health.in_flight / share) * slowness(one.health, other.health, now)
-        return other if load > CLEARLY * (1 + other.health.in_flight / shares[second]) else one
+        load = (one.health.in_flight + 1) / share / ((other.health.in_flight + 1) / shares[second])
+        if not one.health.in_flight:
+            load = min(load, 1.0)  # an idle one is not busy, however small its share
+        return other if load * slowness(one.health, other.health, now) > CLEARLY else one
 
     # --- refusing
 
