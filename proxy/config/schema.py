@@ -46,7 +46,7 @@ class Timeouts(Section):
         default=None, description="From sending to the first content of the answer."
     )
     idle: Timeout | None = Field(default=None, description="Between two pieces of the answer.")
-    total: Timeout | None = Field(default=None, description="One attempt, from start to end.")
+    total: Timeout | None = Field(default=None, description="A route's answer, from start to end, retries included.")
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}

@@ -18,6 +18,7 @@ from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
+NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
 SAME_UPSTREAM: Final = 2  # calls of one upstream for one request
 FULL_WAIT: Final = 1.0  # seconds a caller is told to wait for a place below `max_in_flight`
 SUSPECT_FOR: Final = 10.0  # seconds that a request which failed everywhere is not held against anyone
@@ -215,7 +216,10 @@ def may(place: Place, tried: Sequence[Place]) -> bool:
 
 
 def slowness(one: Health, other: Health, now: float) -> float:
-    """How many times slower `one` is. Old figures lose their weight: whoever is left alone is forgiven in time."""
+    """How many times slower `one` is, a tenth of a second aside.
+
+    Old figures lose their weight: whoever is left alone is forgiven in time.
+    """
     a, b = one.latency, other.latency
     if not a or not b:
         return 1.0
@@ -223,7 +227,7 @@ def slowness(one: Health, other: Health, now: float) -> float:
         a = b + (a - b) * math.exp((one.measured - now) / DECAY)
     else:
         b = a + (b - a) * math.exp((other.measured - now) / DECAY)
-    return a / b
+    return (a + NOISE) / (b + NOISE)
 
 
 def _draw(shares: Sequence[float], chance: float) -> int:

@@ -52,7 +52,7 @@ def test_half_of_twenty_is_too_many() -> None:
 
 def test_old_failures_are_forgotten() -> None:
     health = Health()
-    for number in range(9):
+    for _ in range(9):
         answer(health, 0)
         fail(health, 0)
     answer(health, 10.1)
