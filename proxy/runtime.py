@@ -37,9 +37,8 @@ class Endpoint:
     model: str  # the name sent upstream
     weight: float  # share in (0, 1]
     dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
-    timeouts: Timeouts = (
-        Timeouts()
-    )  # the defaults, the config's, the upstream's and the model's; a route's go over them
+    # the defaults, the config's, the upstream's and the model's in one; a route's go over them
+    timeouts: Timeouts = Timeouts()
     priority: int = 0  # endpoints of the next number are called when none of this one can be
     max_in_flight: int | None = None  # calls at once, per worker
 

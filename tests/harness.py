@@ -33,6 +33,7 @@ class Proxy:
         *,
         env: Mapping[str, str] | None = None,
         args: tuple[str, ...] = (),
+        wait_until_ready: bool = True,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-test-")
         self.folder = Path(self._temporary.name)
@@ -44,6 +45,7 @@ class Proxy:
         self._log_path = self.folder / "stderr.log"
         self._env = {**os.environ, **(env or {})}
         self._args = args
+        self._is_awaited = wait_until_ready  # else only until it has said where it will serve
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.admin = ""
 
@@ -90,7 +92,7 @@ class Proxy:
                 raise AssertionError(f"the proxy ended with {self.process.returncode}:\n{self.text}")
             if found := SERVES.search(self.text):
                 self.url, self.admin = found[1], found[2] or ""
-                if self._is_ready():
+                if not self._is_awaited or self._is_ready():
                     return
 
     def _is_ready(self) -> bool:

@@ -20,6 +20,8 @@ KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 @value
 class Usage:
+    """Tokens by kind; never negative."""
+
     input: int = 0  # prompt less cached less cache_write
     cached_input: int = 0
     cache_write: int = 0
@@ -33,11 +35,8 @@ class Usage:
 
         Vendors differ in what their totals hold, and the branches below say where. Never raises.
         """
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        if type(prompt) is int and type(completion) is int and usage.keys() <= _PLAIN:
-            inside, outside = usage.get("prompt_tokens_details"), usage.get("completion_tokens_details")
-            if _is_nothing(inside) and _is_nothing(outside) and 0 <= prompt < MOST and 0 <= completion < MOST:
-                return cls(prompt, 0, 0, completion, 0)  # most answers of small models
+        if usage.keys() <= _PLAIN and (plain := cls._plain(usage)) is not None:
+            return plain
         prompt_details = _mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
         output_details = _mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
         prompt = _first(usage, "prompt_tokens", "input_tokens")
@@ -63,6 +62,24 @@ class Usage:
             return cls(fresh, cached, written, visible, reasoning)
         return cls(max(0, fresh), max(0, cached), max(0, written), max(0, visible), max(0, reasoning), negative)
 
+    @classmethod
+    def _plain(cls, usage: Mapping[str, Any]) -> "Usage | None":
+        """Read OpenAI's own fields with whole numbers that add up, which is nearly always; None for the rest."""
+        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        inside, outside = usage.get("prompt_tokens_details") or {}, usage.get("completion_tokens_details") or {}
+        if type(inside) is not dict or type(outside) is not dict or "cache_creation_tokens" in inside:
+            return None
+        cached, written = inside.get("cached_tokens") or 0, inside.get("cache_write_tokens") or 0
+        reasoning = outside.get("reasoning_tokens") or 0
+        if not (type(prompt) is type(completion) is type(cached) is type(written) is type(reasoning) is int):
+            return None
+        fresh, visible = prompt - cached - written, completion - reasoning
+        if min(fresh, visible, cached, written, reasoning) < 0 or prompt >= MOST or completion >= MOST:
+            return None
+        if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
+            return None
+        return cls(fresh, cached, written, visible, reasoning)
+
     @property
     def prompt(self) -> int:
         return self.input + self.cached_input + self.cache_write
@@ -73,11 +90,6 @@ class Usage:
 
 
 NO_USAGE = Usage()
-
-
-def _is_nothing(details: Any) -> bool:
-    """No details, or noughts."""
-    return details is None or (type(details) is dict and not any(details.values()))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
