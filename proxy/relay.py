@@ -278,7 +278,7 @@ class Relaying:
     async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
         exchange = self.exchange
         while not stream.done:
-            data = await reply.read(deadlines.next())
+            data = await reply.read(deadlines.next(stream.characters))
             exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
                 await exchange.drain()

@@ -17,11 +17,12 @@ from routes.route import Route
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for one attempt."""
+    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for all attempts of one route."""
 
     connect: float = 5.0
     first_content: float = 60.0
     idle: float = 60.0
+    idle_content: float = 180.0
     total: float = 600.0
 
     def under(self, own: Mapping[str, float]) -> "Timeouts":

@@ -46,7 +46,8 @@ class Timeouts(Section):
     first_content: Timeout | None = Field(
         default=None, description="From sending to the first content of the answer."
     )
-    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer.")
+    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer, comments included.")
+    idle_content: Timeout | None = Field(default=None, description="Between two pieces of content.")
     total: Timeout | None = Field(default=None, description="A route's answer, from start to end, retries included.")
 
     def given(self) -> dict[str, float]:
