@@ -345,3 +345,9 @@ def test_suspects_are_few_and_forgotten() -> None:
     assert rotations.is_suspect(999, 12)
     rotations.clear(999)
     assert not rotations.is_suspect(999, 12)
+
+
+@pytest.mark.parametrize("key", [None, "a conversation"])
+def test_weights_of_nothing_leave_nobody_without(key: str | None) -> None:
+    given = rotation(two(endpoint("a", 0.0), endpoint("b", 0.0)))
+    assert given.choose(0, (), key) is not None
