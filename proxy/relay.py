@@ -173,15 +173,16 @@ class Relaying:
         return place if self.rotations.may_retry(rotation, now, limits, account.attempts[-1].cost.total) else None
 
     def _is_suspect(self) -> bool:
-        return self.rotations.is_suspect(hash(self.exchange.body), self._loop.time())
+        rotations = self.rotations
+        return bool(rotations.suspects) and rotations.is_suspect(hash(self.exchange.body), self._loop.time())
 
     def _judge(self, failed: Failed | None, tried: list[Place], now: float) -> None:
         """A request that fails everywhere may be what is wrong; one that is answered in the end is not."""
-        if len(tried) > 1:
-            if failed is None:
-                self.rotations.clear(hash(self.exchange.body))
-            elif failed.failure in FAULTS:
-                self.rotations.suspect(hash(self.exchange.body), now)
+        if failed is None:
+            if self.rotations.suspects:
+                self.rotations.suspects.pop(hash(self.exchange.body), None)
+        elif len(tried) > 1 and not self.committed and failed.failure in FAULTS:
+            self.rotations.suspect(hash(self.exchange.body), now)
 
     def close(self) -> None:
         if self._hold is not None:

@@ -196,7 +196,9 @@ class Turn:
         """`is_known`: this very request has failed everywhere before, so it is held against no one."""
         rotation, health = self._rotation, self._place.health
         if failed.failure == failure.RATE_LIMITED:
-            if not rotation.model.forwards:  # there the limit may be of another model, which the caller named
+            if rotation.model.forwards:  # the limit may be of one model among those that callers name
+                health.answered(now, rotation.ejection, self._is_probe)
+            else:
                 health.refused(now, failed.retry_after, self._is_probe)
         elif failed.failure not in FAULTS:
             if not self._had_answered:
@@ -258,7 +260,7 @@ class Rotations:
         self._budgets: dict[str, Budget] = {}
         # by identity: hashing a model takes longer than choosing; the rotation keeps its model alive
         self._by_id: dict[int, Rotation] = {}
-        self._suspects: dict[int, float] = {}
+        self.suspects: dict[int, float] = {}  # requests, hashed, that have just failed everywhere: until when
         self.budget = Budget()  # of all models together
 
     def of(self, model: Model, ejection: Ejection) -> Rotation:
@@ -311,14 +313,10 @@ class Rotations:
 
     def is_suspect(self, request: int, now: float) -> bool:
         """Whether this request (a hash of it) has just failed at one endpoint after another."""
-        return self._suspects.get(request, 0.0) > now
+        return self.suspects.get(request, 0.0) > now
 
     def suspect(self, request: int, now: float) -> None:
-        if len(self._suspects) >= SUSPECTS:
-            self._suspects = {each: until for each, until in self._suspects.items() if until > now}
-        if len(self._suspects) < SUSPECTS:
-            self._suspects[request] = now + SUSPECT_FOR
-
-    def clear(self, request: int) -> None:
-        """It has been answered after all."""
-        self._suspects.pop(request, None)
+        if len(self.suspects) >= SUSPECTS:
+            self.suspects = {each: until for each, until in self.suspects.items() if until > now}
+        if len(self.suspects) < SUSPECTS:
+            self.suspects[request] = now + SUSPECT_FOR
