@@ -176,5 +176,6 @@ class Crew:
         await self._tasks.close()
 
     def kill(self) -> None:
+        self._life.drains()  # nobody is replaced any more
         for hand in (*self._starting, *self._hands):
             hand.kill()

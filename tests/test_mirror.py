@@ -27,8 +27,8 @@ ELSEWHERE = {
     "proxy/cli/serve.py": "proxy/test_start.py",
     "proxy/crew.py": "proxy/test_workers.py",
     "proxy/hands.py": "proxy/test_workers.py",
+    "proxy/process.py": "proxy/test_start.py",
     "proxy/supervisor.py": "proxy/test_reload.py",
-    "proxy/worker.py": "proxy/test_reload.py",
     # the command line: golden files of what it says
     "proxy/cli/explanation.py": "proxy/cli/test_explain.py",
     "proxy/cli/offline.py": "proxy/cli/test_explain.py",

@@ -41,7 +41,7 @@ def test_each_error_knows_its_answer(
     assert dict(error.headers()) == headers
 
 
-@pytest.mark.parametrize(("wait", "said"), [(None, None), (0.2, b"1"), (2.4, b"2"), (300.0, b"300")])
+@pytest.mark.parametrize(("wait", "said"), [(None, None), (0.2, b"1"), (2.4, b"3"), (300.0, b"300")])
 def test_after_our_own_tries_clients_are_told_not_to_retry_and_when_else(
     wait: float | None, said: bytes | None
 ) -> None:
