@@ -4,7 +4,7 @@ Output is what the request allows (`max_completion_tokens` or `max_tokens`, time
 limit: an answer's length is anybody's guess, and a guess must not look like a figure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -31,7 +31,7 @@ class Estimate:
     tokens: int  # of the prompt, as the decided route sends it
     output: int | None  # at most, of one attempt; None where the request sets no limit
     usd: int | None  # of one attempt by the decided route, nothing cached
-    worst: int | None  # of the dearest way through the fallbacks, every attempt billed in full
+    worst: int | None  # of the dearest way through endpoints and fallbacks, every attempt billed in full
     attempts: int  # on that way
 
 
@@ -47,8 +47,10 @@ class Alternative:
 def estimate(snapshot: Snapshot, route: Route, ask: Ask) -> Estimate:
     """Raises `RenderError` or `Unencodable` where the route's own prompt or body does."""
     usage, is_limited = measure(route, ask)
-    ways = set(chains(route))
     prices = {each.name: price(snapshot, each, ask) for each in flatten(route)}
+    others = {each.name: len(snapshot.models[each.model].endpoints) - 1 for each in flatten(route)}
+    limit = snapshot.retries.attempts
+    ways = {longest(way[:limit], limit, others, prices) for way in chains(route)}
     dearest: tuple[int, int] | None = None
     if all(prices[name] is not None for way in ways for name in way):
         dearest = max((sum(prices[name] or 0 for name in way), len(way)) for way in ways)
@@ -115,6 +117,16 @@ def chains(route: Route) -> Iterator[tuple[str, ...]]:
         yield _tried(route, failures)
     if not causes:
         yield (route.name,)
+
+
+def longest(
+    way: tuple[str, ...], limit: int, others: Mapping[str, int], prices: Mapping[str, int | None]
+) -> tuple[str, ...]:
+    """The way with the attempts that are left spent on further endpoints of its models, the dearest first."""
+    extra: list[str] = []
+    for name in sorted(way, key=lambda name: prices[name] or 0, reverse=True):
+        extra += [name] * min(others[name], limit - len(way) - len(extra))
+    return (*way, *extra)
 
 
 def _tried(route: Route, failures: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
+from proxy.upstreams.balance import Rotations
 from proxy.upstreams.registry import Upstreams
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
@@ -57,6 +58,7 @@ class Chat:
         self,
         holder: Holder,
         upstreams: Upstreams,
+        rotations: Rotations,
         learned: Learned,
         meters: Meters,
         books: Books,
@@ -65,6 +67,7 @@ class Chat:
     ) -> None:
         self.holder = holder
         self.upstreams = upstreams
+        self.rotations = rotations
         self.learned = learned
         self.meters = meters
         self.books = books
@@ -87,7 +90,15 @@ class Chat:
             decision = account.decision = decide(service.policy, facts, self.live)
             lease = await self.ledger.reserve(account)
             relaying = Relaying(
-                exchange, account, decision, self.upstreams, self.learned, self.heads(snapshot), forwarded(exchange)
+                exchange,
+                account,
+                decision,
+                facts,
+                self.upstreams,
+                self.rotations,
+                self.learned,
+                self.heads(snapshot),
+                forwarded(exchange),
             )
             try:
                 await drive(run(service.routes[decision.route], ask), relaying.relay)

@@ -5,11 +5,11 @@ status is held meanwhile. After it, a failure is an event in the stream.
 """
 
 import asyncio
-import random
 import time
 from typing import Any
 
 from policies.decision import Decision
+from policies.facts import Facts
 from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
 from proxy.exchange import Exchange
@@ -17,9 +17,10 @@ from proxy.heads import Heads
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
 from proxy.reading import unsendable
-from proxy.runtime import Endpoint
+from proxy.runtime import Endpoint, Model
+from proxy.upstreams.balance import FAULTS, RETRIED, Place, Rotation, Rotations, Turn
 from proxy.upstreams.base import Call, Failed, Reply
-from proxy.upstreams.classify import classify, from_error_object
+from proxy.upstreams.classify import LONGEST_WAIT, classify, from_error_object
 from proxy.upstreams.redact import secrets_of
 from proxy.upstreams.registry import Upstreams
 from proxy.wire import answer
@@ -28,6 +29,7 @@ from routes import failure
 from routes.chat import Unencodable, encode, with_stream_usage
 from routes.effects import Relay, Relayed
 from routes.params import apply_all
+from routes.route import Route
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
@@ -44,7 +46,9 @@ class Relaying:
         exchange: Exchange,
         account: Account,
         decision: Decision,
+        facts: Facts,
         upstreams: Upstreams,
+        rotations: Rotations,
         learned: Learned,
         heads: Heads,
         forwarded: tuple[tuple[bytes, bytes], ...],
@@ -52,7 +56,9 @@ class Relaying:
         self.exchange = exchange
         self.account = account
         self.decision = decision
+        self.facts = facts  # what affinity looks at
         self.upstreams = upstreams
+        self.rotations = rotations
         self.learned = learned
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
@@ -67,33 +73,116 @@ class Relaying:
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
     _hold: Hold | None = None
+    _turn: Turn
+    _end: float  # of the attempt's total time
     _held: list[bytes]  # what came of a stream before its first content
 
     async def relay(self, effect: Relay) -> Relayed:
+        """Call the route's model: one endpoint, or one after the other while they fail and another may be asked."""
         account, route = self.account, effect.route
-        model = account.snapshot.models[route.model]
+        snapshot, now = account.snapshot, self._loop.time()
+        model = snapshot.models[route.model]
+        rotation = self.rotations.of(model, snapshot.ejection)
+        self.rotations.begin(rotation, now)
+        place = rotation.choose(now, (), self._key(model))
+        if place is None:
+            self._remember(rotation.refusal(now))
+            return Relayed(failure=failure.RATE_LIMITED)
         if model.forwards:
             model = model.asking(account.asked)
-        endpoint = pick(model.endpoints)
         asked = with_stream_usage(effect.body)
-        data = encoded(effect.body, endpoint)  # before the trial is opened: what cannot be sent is no attempt
-        trial = self.last = account.open_trial(route, effect.role, model, endpoint)
+        if not rotation.is_pool:
+            return self._relayed(await self._call(effect, effect.body, model, rotation, place, asked, None))
+        tried: list[Place] = []
+        end: float | None = None
+        while True:
+            failed = await self._call(effect, dict(effect.body), model, rotation, place, asked, end)
+            tried.append(place)
+            now, end = self._loop.time(), self._end
+            next_one = self._next(rotation, tried, route, failed, now) if failed is not None and now < end else None
+            if next_one is None:
+                self._judge(failed, tried, now)
+                return self._relayed(failed)
+            place = next_one
+
+    def _relayed(self, failed: Failed | None) -> Relayed:
+        if failed is None:
+            return Relayed()
+        spent = len(self.account.attempts) >= self.account.snapshot.retries.attempts
+        return Relayed(failure=failed.failure, committed=self.committed, spent=spent)
+
+    async def _call(
+        self,
+        effect: Relay,
+        body: dict[str, Any],
+        model: Model,
+        rotation: Rotation,
+        place: Place,
+        asked: bool,
+        end: float | None,
+    ) -> Failed | None:
+        """One attempt, booked."""
+        account = self.account
+        endpoint = model.endpoints[place.index]
+        data = encoded(body, endpoint)  # before the trial is opened: what cannot be sent is no attempt
+        trial = self.last = account.open_trial(effect.route, effect.role, model, endpoint)
         if account.stream and self._hold is None:
             limits = account.snapshot.server.limits
             self._hold = Hold(limits.hold, limits.keep_alive_comment, self._comment)
+        turn = self._turn = rotation.begin(place)
         result = "cancelled"
         try:
-            await self._attempt(trial, data, asked)
+            await self._attempt(trial, data, asked, end)
             result = "ok"
         except Failed as failed:
             result = failed.failure
             self._remember(failed)
+            turn.failed(self._loop.time(), failed, self._is_suspect())
+            return failed
         finally:
-            account.close_trial(trial, result, self.learned)
-        if result == "ok":
-            self._complete(trial)
-            return Relayed()
-        return Relayed(failure=result, committed=self.committed)
+            turn.end()
+            cost = account.close_trial(trial, result, self.learned).cost.total
+            if cost:
+                self.rotations.pay(rotation, cost, result not in ("ok", "cancelled"))
+        self._complete(trial)
+        return None
+
+    # --- another endpoint
+
+    def _key(self, model: Model) -> str | None:
+        """What stays at one endpoint."""
+        if model.affinity == "none":
+            return None
+        own = self.facts.user if model.affinity == "user" else self.facts.session
+        return own or self.facts.conversation
+
+    def _next(self, rotation: Rotation, tried: list[Place], route: Route, failed: Failed, now: float) -> Place | None:
+        """The endpoint to try after those, if there is one and a retry is allowed; a fallback keeps one attempt."""
+        account = self.account
+        limits = account.snapshot.retries
+        left = limits.attempts - len(account.attempts)
+        if any(failed.failure in fallback.on for fallback in route.fallback):
+            left -= 1
+        if self.committed or left < 1 or failed.failure not in RETRIED or self._is_suspect():
+            return None
+        place = rotation.choose(now, tried)
+        if place is None:
+            if failed.failure == failure.RATE_LIMITED:  # the caller may come back when the first of them is ready
+                self.retry_after = min(self.retry_after or LONGEST_WAIT, rotation.wait(now))
+            return None
+        return place if self.rotations.may_retry(rotation, now, limits, account.attempts[-1].cost.total) else None
+
+    def _is_suspect(self) -> bool:
+        rotations = self.rotations
+        return bool(rotations.suspects) and rotations.is_suspect(hash(self.exchange.body), self._loop.time())
+
+    def _judge(self, failed: Failed | None, tried: list[Place], now: float) -> None:
+        """A request that fails everywhere may be what is wrong; one that is answered in the end is not."""
+        if failed is None:
+            if self.rotations.suspects:
+                self.rotations.suspects.pop(hash(self.exchange.body), None)
+        elif len(tried) > 1 and not self.committed and failed.failure in FAULTS:
+            self.rotations.suspect(hash(self.exchange.body), now)
 
     def close(self) -> None:
         if self._hold is not None:
@@ -101,8 +190,9 @@ class Relaying:
 
     # --- one attempt
 
-    async def _attempt(self, trial: Trial, body: bytes, asked: bool) -> None:
-        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream)
+    async def _attempt(self, trial: Trial, body: bytes, asked: bool, end: float | None) -> None:
+        deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream, end)
+        self._end = deadlines.end
         call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect)
         upstream = self.upstreams.get(trial.endpoint.target)
         waited = time.perf_counter()
@@ -135,7 +225,7 @@ class Relaying:
         data = await self._read_all(reply, trial, deadlines, MAX_ANSWER)
         read = answer.read(data, trial.model.name)
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
-        trial.saw_content()
+        self._saw_content(trial)
         self.answer = data
 
     async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, asked: bool) -> None:
@@ -189,7 +279,7 @@ class Relaying:
     async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
         exchange = self.exchange
         while not stream.done:
-            data = await reply.read(deadlines.next())
+            data = await reply.read(deadlines.next(stream.characters))
             exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
                 await exchange.drain()
@@ -228,6 +318,10 @@ class Relaying:
             self.account.waited += time.perf_counter() - waited
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _saw_content(self, trial: Trial) -> None:
+        trial.saw_content()
+        self._turn.answered(self._loop.time(), trial.first_content)
+
     async def _read_error(self, reply: Reply, deadlines: Deadlines) -> bytes:
         """Read an error's body, or its beginning: the status has said what failed, whatever becomes of the words."""
         found = b""
@@ -248,7 +342,7 @@ class Relaying:
         self.close()
         self.committed = True
         self.stream = stream
-        trial.saw_content()
+        self._saw_content(trial)
         self.account.first_content = time.perf_counter() - self.account.t0
         self._start(trial)
         for held in self._held:
@@ -297,15 +391,3 @@ def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
         return encode(body)
     except Unencodable as error:
         raise unsendable(error) from None
-
-
-def pick(endpoints: tuple[Endpoint, ...]) -> Endpoint:
-    """Draw an endpoint by weight."""
-    if len(endpoints) == 1:
-        return endpoints[0]
-    point = random.random()  # noqa: S311 -- load balancing, not secrecy
-    for endpoint in endpoints:
-        point -= endpoint.weight
-        if point < 0:
-            return endpoint
-    return endpoints[-1]

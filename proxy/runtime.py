@@ -2,23 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from policies.policy import Policy
 from proxy.keys import KeyRing
 from proxy.meter import prices
 from proxy.meter.price import Price
 from proxy.upstreams.base import Target
+from proxy.upstreams.budget import Retries
+from proxy.upstreams.health import Ejection
 from routes.params import Params
 from routes.route import Route
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for one attempt."""
+    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for all attempts of one route."""
 
     connect: float = 5.0
     first_content: float = 60.0
     idle: float = 60.0
+    idle_content: float = 180.0
     total: float = 600.0
 
     def under(self, own: Mapping[str, float]) -> "Timeouts":
@@ -36,6 +40,8 @@ class Endpoint:
     dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
     # the defaults, the config's, the upstream's and the model's in one; a route's go over them
     timeouts: Timeouts = Timeouts()
+    priority: int = 0  # endpoints of the next number are called when none of this one can be
+    max_in_flight: int | None = None  # calls at once, per worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,7 @@ class Model:
     price: Price | None
     cache_ttl: float = 300.0  # seconds a vendor's prompt cache lives, for the baseline's cached share
     forwards: bool = False  # `model: request`: call `asking` with the asked name before use
+    affinity: Literal["conversation", "user", "none"] = "none"  # what stays at one endpoint while that is healthy
 
     def asking(self, name: str) -> "Model":
         """This forwarding model for one asked name, at that model's shipped price. Its own name, a label, stays."""
@@ -91,6 +98,8 @@ class Snapshot:
     keys: KeyRing
     models: Mapping[str, Model]
     services: Mapping[str, Service]  # by policy name; `"*"` takes the rest
+    retries: Retries = field(default_factory=Retries)
+    ejection: Ejection = field(default_factory=Ejection)
     needs_litellm: bool = False
     created: int = 0  # Unix time of the load, for /v1/models
 

@@ -20,6 +20,7 @@ from proxy.meter.outages import Outages
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
+from proxy.upstreams.balance import Rotations
 from proxy.upstreams.base import Target
 from proxy.upstreams.registry import Upstreams
 
@@ -34,10 +35,11 @@ class Worker:
         self.meters = Meters(__version__)
         self.holder = Holder(snapshot)
         self.upstreams = Upstreams()
+        self.rotations = Rotations(self.upstreams.pending, self._ejected)
         self._tasks = Tasks()
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
-        chat = Chat(self.holder, self.upstreams, Learned(), self.meters, self._books)
+        chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
         self._listener = Listener(ours(App(self.holder, chat, life)), sock, self._tasks)
 
     async def start(self) -> None:
@@ -70,6 +72,7 @@ class Worker:
     def swap(self, snapshot: Snapshot) -> None:
         self.meters.use(snapshot)
         self.holder.swap(snapshot)
+        self.rotations.retire(snapshot.models)
         # in the background: replies of the old snapshot may still be closing
         self._tasks.spawn(self.upstreams.retire(targets(snapshot)), name="close unused upstreams")
 
@@ -77,12 +80,18 @@ class Worker:
         if self.holder.snapshot.server.access_log:
             self._access(settled)
 
+    def _ejected(self, model: str, endpoint: str, seconds: float) -> None:
+        self.meters.ejected(model, endpoint)
+        log.warning("endpoint ejected", model=model, endpoint=endpoint, seconds=round(seconds, 1))
+
     async def replace(self) -> None:
         log.warning("nothing to replace: the one worker runs in the supervisor's own process")
 
     async def state(self) -> State:
         """All counters, and what the operating system says of this process."""
         self._books.close()
+        now = asyncio.get_running_loop().time()
+        self.meters.endpoints(self.rotations.states(self.holder.snapshot.models.values(), now))
         return {**self.meters.state(), **process()}
 
     async def drain(self, announce: float, limit: float) -> None:

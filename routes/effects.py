@@ -33,6 +33,7 @@ class Relayed:
 
     failure: str | None = None
     committed: bool = False  # content has reached the caller: no other answer is possible any more
+    spent: bool = False  # as many calls as one request may make have been made
 
 
 @dataclass(frozen=True, slots=True)

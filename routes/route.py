@@ -57,7 +57,7 @@ def run(route: Route, ask: Ask) -> Generator[Effect, Relayed | None, None]:
         relayed = yield Relay(route, compose(ask, route), role)
         assert relayed is not None, "a Relay is answered with a Relayed"
         failure = relayed.failure
-        if failure is None or relayed.committed or len(tried) == MAX_ATTEMPTS:
+        if failure is None or relayed.committed or relayed.spent or len(tried) == MAX_ATTEMPTS:
             return
         left = tuple(fallback for fallback in left if fallback.to.name not in tried)
         to = next((fallback.to for fallback in left if failure in fallback.on), None)

@@ -216,6 +216,8 @@ SECTIONS: Final[Mapping[str, type[schema.Section]]] = {
     "Config": schema.Config,
     "Server": schema.Server,
     "Timeouts": schema.Timeouts,
+    "Retries": schema.Retries,
+    "Ejection": schema.Ejection,
     "Key": schema.Key,
     "Upstream": schema.Upstream,
     "TLS": schema.TLS,
@@ -255,6 +257,7 @@ WORDS: Final = {
     values.Timeout: "duration",
     values.Interval: "duration",
     values.Size: "size",
+    values.Share: "share",
     values.SecretText: "secret",
     values.Address: "HOST:PORT",
     values.Flag: "true or false",
@@ -305,6 +308,8 @@ def default(section: type[BaseModel], key: str, field: FieldInfo) -> str:
     word = kind(field)
     if word.startswith("duration"):
         return f"`{value / 60:g}m`" if value >= 60 and value % 60 == 0 else f"`{value:g}s`"
+    if word == "share":
+        return f"`{value:.0%}`"
     return f"`{value / 2**20:g}MiB`" if word == "size" else f"`{value}`"
 
 

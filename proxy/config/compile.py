@@ -14,13 +14,15 @@ from proxy.config.plan import PlannedPolicy, PlannedRoute
 from proxy.config.schema import MODEL_OF_REQUEST
 from proxy.keys import Caller, KeyRing, digest
 from proxy.runtime import Limits, Server, Service, Snapshot
+from proxy.upstreams.budget import Retries
+from proxy.upstreams.health import Ejection
 from routes.failure import DEFAULT_FALLBACK
 from routes.params import Params
 from routes.prompt import Prompt
 from routes.route import Fallback, Route
 
 # What stays out of the hash: the values of these keys, at these depths of the sections that have secrets.
-_SECRET: Final = ("api_key", "admin_key", "key", "proxy", "headers")
+_SECRET: Final = ("api_key", "api_keys", "admin_key", "key", "proxy", "headers")
 _DEPTH: Final[Mapping[str | int, int]] = {"server": 2, "keys": 3, "upstreams": 3, "models": 3}
 
 
@@ -36,6 +38,8 @@ def compile_config(draft: Draft) -> Snapshot:
         keys=_keys(draft),
         models=compile_models(draft, forwards),
         services=services,
+        retries=_retries(draft),
+        ejection=_ejection(draft),
         needs_litellm=any(model.provider is not None for model in draft.config.models.values()),
         created=int(time.time()),
     )
@@ -53,6 +57,24 @@ def _server(draft: Draft) -> Server:
         drain=written.drain,
         limits=Limits(written.max_body, written.hold, written.keep_alive_comment),
         access_log=written.access_log,
+    )
+
+
+def _retries(draft: Draft) -> Retries:
+    written = draft.config.retries
+    return Retries(written.budget, float(written.floor), written.spend, written.attempts)
+
+
+def _ejection(draft: Draft) -> Ejection:
+    written = draft.config.ejection
+    return Ejection(
+        written.consecutive,
+        written.rate,
+        written.requests,
+        written.window,
+        written.base,
+        written.longest,
+        written.slow_start,
     )
 
 

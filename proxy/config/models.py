@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from proxy.config.document import PathKey
 from proxy.config.draft import Draft
-from proxy.config.schema import Connection, Model, Timeouts
-from proxy.config.values import is_unknown, shown
+from proxy.config.schema import Connection, Model, Timeouts, Upstream
+from proxy.config.schema import Endpoint as Place
+from proxy.config.values import Secret, is_unknown, shown
 from proxy.meter import prices
 from proxy.meter.price import Price
 from proxy.runtime import Endpoint
@@ -24,19 +25,31 @@ FORWARD: Final = "request@{}"  # what a model that forwards asked names to an up
 def compile_models(draft: Draft, forwards: Iterable[str]) -> dict[str, Runtime]:
     """All models by name, and one for each upstream that asked names are forwarded to."""
     config = draft.config
-    targets = {name: target(draft, ("upstreams", name), up) for name, up in config.upstreams.items()}
+    targets = {name: _targets(draft, name, up) for name, up in config.upstreams.items()}
     models = {name: _model(draft, name, spec, targets) for name, spec in config.models.items()}
     for at in sorted(set(forwards)):
         upstream = config.upstreams[at]
         dialect = DIALECTS[upstream.dialect or "openai"]
-        endpoint = Endpoint(targets[at], "", 1.0, (dialect,), timeouts(draft, upstream.timeouts))
-        models[FORWARD.format(at)] = Runtime(FORWARD.format(at), (endpoint,), None, forwards=True)
+        limits = timeouts(draft, upstream.timeouts)
+        endpoints = tuple(Endpoint(each, "", 1 / len(targets[at]), (dialect,), limits) for each in targets[at])
+        models[FORWARD.format(at)] = Runtime(FORWARD.format(at), endpoints, None, forwards=True)
     return models
 
 
-def target(draft: Draft, path: PathKey, spec: Connection) -> Target:
+def _targets(draft: Draft, name: str, spec: Upstream) -> tuple[Target, ...]:
+    """A target for each of an upstream's keys: `openai#1`, `openai#2`."""
+    path: PathKey = ("upstreams", name)
+    if spec.api_keys is None:
+        return (target(draft, path, spec),)
+    keys = [draft.secrets.get((*path, "api_keys", index)) for index in range(len(spec.api_keys))]
+    return tuple(
+        replace(target(draft, path, spec, secret), name=f"{name}#{number}") for number, secret in enumerate(keys, 1)
+    )
+
+
+def target(draft: Draft, path: PathKey, spec: Connection, secret: Secret | None = None) -> Target:
     """A server, with the headers it always gets."""
-    secret = draft.secrets.get((*path, "api_key"))
+    secret = secret or draft.secrets.get((*path, "api_key"))
     headers = [(name.lower().encode(), value.encode()) for name, value in spec.headers.items()]
     if secret is not None and spec.auth in (None, "bearer"):
         headers.append((b"authorization", b"Bearer " + secret.reveal().encode()))
@@ -59,25 +72,41 @@ def target(draft: Draft, path: PathKey, spec: Connection) -> Target:
     )
 
 
-def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, Target]) -> Runtime:
+def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, tuple[Target, ...]]) -> Runtime:
     path: PathKey = ("models", name)
     if spec.endpoints is not None:
-        written = [endpoint.weight for endpoint in spec.endpoints]
-        shares, _ = weights(written)
-        places = [
-            (endpoint.at, endpoint.model or name, share)
-            for endpoint, share in zip(spec.endpoints, shares, strict=True)
-        ]
+        places = spec.endpoints
+        shares = _shares(places)
     else:
-        places = [(spec.at or name, spec.model or name, 1.0)]
+        places, shares = [Place(at=spec.at or name, model=spec.model)], [1.0]
     endpoints = []
-    for at, sent, share in places:
-        upstream = draft.config.upstreams.get(at) if spec.at or spec.endpoints else None
-        server = targets[at] if upstream else _own_target(draft, path, spec)
+    for place, share in zip(places, shares, strict=True):
+        upstream = draft.config.upstreams.get(place.at) if spec.at or spec.endpoints else None
+        servers = targets[place.at] if upstream else (_own_target(draft, path, spec),)
         dialect = DIALECTS[spec.dialect or (upstream.dialect if upstream else None) or "openai"]
         given = [upstream.timeouts] if upstream else []
-        endpoints.append(Endpoint(server, sent, share, (dialect,), timeouts(draft, *given, spec.timeouts)))
-    return Runtime(name, tuple(endpoints), price_of(draft, name, spec), spec.cache_ttl)
+        endpoints += [
+            Endpoint(
+                server,
+                place.model or name,
+                share / len(servers),
+                (dialect,),
+                timeouts(draft, *given, spec.timeouts),
+                place.priority,
+                place.max_in_flight,
+            )
+            for server in servers
+        ]
+    price = price_of(draft, name, spec)
+    return Runtime(name, tuple(endpoints), price, spec.cache_ttl, affinity=spec.affinity)
+
+
+def _shares(places: Sequence[Place]) -> list[float]:
+    """The weights count among the endpoints of one priority."""
+    found: dict[int, list[float]] = {}
+    for priority in {place.priority for place in places}:
+        found[priority], _ = weights([place.weight for place in places if place.priority == priority])
+    return [found[place.priority].pop(0) for place in places]
 
 
 def _own_target(draft: Draft, path: PathKey, spec: Model) -> Target:
@@ -177,9 +206,11 @@ def check_prices_and_weights(draft: Draft) -> None:
     for name, spec in draft.config.models.items():
         path: PathKey = ("models", name)
         if spec.endpoints is not None:
-            _, wrong = weights([endpoint.weight for endpoint in spec.endpoints])
-            if wrong and not any(is_unknown(endpoint.weight) for endpoint in spec.endpoints):
-                draft.error((*path, "endpoints"), "bad-weights", f"model {name!r}: {wrong}")
+            for priority in sorted({endpoint.priority for endpoint in spec.endpoints}):
+                written = [endpoint.weight for endpoint in spec.endpoints if endpoint.priority == priority]
+                _, wrong = weights(written)
+                if wrong and not any(is_unknown(weight) for weight in written):
+                    draft.error((*path, "endpoints"), "bad-weights", f"model {name!r}: {wrong}")
         try:
             price = price_of(draft, name, spec)
         except ValueError as bad:

@@ -95,6 +95,8 @@ _CREDENTIAL = re.compile(
     re.IGNORECASE,
 )
 
+_CREDENTIALS = re.compile(r"""(\bapi_keys["']?\s*:\s*\[)([^\]]*)""", re.IGNORECASE)  # a list of them
+
 
 def _excerpt(problem: Problem, lines: Sequence[str], secrets: Collection[str]) -> list[str]:
     if not 1 <= problem.line <= len(lines):
@@ -102,7 +104,8 @@ def _excerpt(problem: Problem, lines: Sequence[str], secrets: Collection[str]) -
     line = lines[problem.line - 1].replace("\t", " ")
     for secret in secrets:
         line = line.replace(secret, "*" * len(secret))
-    line = _CREDENTIAL.sub(lambda found: found[1] + "*" * len(found[2]), line)
+    for credentials in (_CREDENTIAL, _CREDENTIALS):
+        line = credentials.sub(lambda found: found[1] + "*" * len(found[2]), line)
     start = max(0, problem.col - WIDTH // 2) if len(line) > WIDTH else 0
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[start : start + WIDTH])
     gutter = f"{problem.line:>5} | "

@@ -17,6 +17,7 @@ from proxy.config.values import (
     Name,
     PolicyName,
     SecretText,
+    Share,
     Size,
     Timeout,
     is_unknown,
@@ -45,11 +46,35 @@ class Timeouts(Section):
     first_content: Timeout | None = Field(
         default=None, description="From sending to the first content of the answer."
     )
-    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer.")
-    total: Timeout | None = Field(default=None, description="One attempt, from start to end.")
+    idle: Timeout | None = Field(default=None, description="Between two pieces of the answer, comments included.")
+    idle_content: Timeout | None = Field(default=None, description="Between two pieces of content.")
+    total: Timeout | None = Field(default=None, description="A route's answer, from start to end, retries included.")
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}
+
+
+class Retries(Section):
+    """Further calls of a model at another of its endpoints, before the caller has had any content."""
+
+    budget: Share = Field(default=0.2, description="Of the requests of the last 10 to 20 seconds, so many retries.")
+    floor: float | int = Field(default=3, ge=0, le=1000, description="Retries a second that are always allowed.")
+    spend: Share = Field(default=0.05, description="Of the money spent, what failed attempts may have cost.")
+    attempts: Annotated[int, Field(ge=1, le=3), WHOLE] = Field(
+        default=3, description="Calls of models for one request at most, fallbacks included."
+    )
+
+
+class Ejection(Section):
+    """When a failing endpoint is left out, and for how long; the last one never is."""
+
+    consecutive: Annotated[int, Field(ge=1, le=1000), WHOLE] = Field(default=5, description="Failures in a row, or")
+    rate: Share = Field(default=0.5, description="this share of failures")
+    requests: Annotated[int, Field(ge=1), WHOLE] = Field(default=20, description="among at least so many requests")
+    window: Timeout = Field(default=10.0, description="in this time.")
+    base: Timeout = Field(default=5.0, description="How long the first time; then twice as long each time.")
+    longest: Timeout = Field(default=300.0, description="But never longer than this, and up to half as much jitter.")
+    slow_start: Duration = Field(default=10.0, description="From the good probe to its full share again.")
 
 
 class Server(Section):
@@ -106,10 +131,16 @@ class Connection(Section):
 class Upstream(Connection):
     """A server: address and credentials."""
 
+    api_keys: list[SecretText] | None = Field(
+        default=None, min_length=1, description="Several keys instead: each is an endpoint of its own."
+    )
+
     @model_validator(mode="after")
     def _has_address(self) -> "Upstream":
         if self.base_url is None:
             raise wrong("missing-key", "needs `base_url`")
+        if self.api_key is not None and self.api_keys is not None:
+            raise wrong("conflicting-keys", "has `api_key` and `api_keys`: only one can be true")
         return self
 
 
@@ -120,6 +151,12 @@ class Endpoint(Section):
     )
     weight: str | float | int | None = Field(
         default=None, description="`80%`, `rest`, or a number beside other numbers."
+    )
+    priority: Annotated[int, Field(ge=0, le=100), WHOLE] = Field(
+        default=0, description="0 is called first; the next number when none before it can be."
+    )
+    max_in_flight: Annotated[int, Field(ge=1), WHOLE] | None = Field(
+        default=None, description="Calls at once, per worker; more go to the others."
     )
 
 
@@ -161,6 +198,9 @@ class Model(Connection):
         default=None, description="Request parameters to default, set, drop or rename."
     )
     cache_ttl: Duration = Field(default=300.0, description="How long the vendor's prompt cache lives.")
+    affinity: Literal["conversation", "user", "none"] = Field(
+        default="none", description="What stays at one endpoint, so that the vendor's prompt cache serves it."
+    )
 
     @model_validator(mode="after")
     def _has_one_address(self) -> "Model":
@@ -323,6 +363,8 @@ class Config(Section):
     timeouts: Timeouts = Field(
         default=Timeouts(), description="For all calls; upstreams, models, routes may override."
     )
+    retries: Retries = Field(default=Retries(), description="Further calls when an endpoint fails.")
+    ejection: Ejection = Field(default=Ejection(), description="When failing endpoints are left out.")
     keys: list[Key] = Field(default=[], description="Callers. Without any, only loopback may listen.")
     upstreams: dict[Name, Upstream] = Field(default={}, description="Servers: address and credentials.")
     models: dict[Name, Model] = Field(default={}, description="What can be called, and its price.")

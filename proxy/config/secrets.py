@@ -21,6 +21,8 @@ def _written(config: Config) -> Iterator[tuple[PathKey, Secret]]:
         for name, owner in getattr(config, section).items():
             if owner.api_key is not None:
                 yield (section, name, "api_key"), owner.api_key
+            for index, secret in enumerate(getattr(owner, "api_keys", None) or ()):
+                yield (section, name, "api_keys", index), secret
 
 
 def read_secrets(config: Config, root: Node, files: Files) -> dict[PathKey, Secret]:

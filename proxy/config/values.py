@@ -62,6 +62,7 @@ _BYTES: Final = {
     "MiB": 2**20,
     "GiB": 2**30,
 }
+_SHARE = re.compile(r"([0-9]{1,3}(?:\.[0-9]+)?)\s*%\Z")
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._/:@ -]{0,98}[A-Za-z0-9._/:@-])?$")
 
 
@@ -105,6 +106,15 @@ def _size(value: Any) -> int:
     if isinstance(value, str) and (found := _SIZE.match(value.strip())) and float(found[1]) > 0:
         return int(float(found[1]) * _BYTES[found[2] or "B"])
     raise wrong("bad-size", f"{shown(value)} is not a size: write `10MiB`, `500kB`, or bytes")
+
+
+def _share(value: Any) -> float:
+    value = _as_number(value)
+    if is_unknown(value):
+        return 0.5
+    if isinstance(value, str) and (found := _SHARE.match(value.strip())) and float(found[1]) <= 100:
+        return float(found[1]) / 100
+    raise wrong("bad-share", f"{shown(value)} is not a share: write `20%`, at most `100%`")
 
 
 def _whole(value: Any) -> Any:
@@ -181,6 +191,11 @@ Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURAT
 Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema(_AS_DURATION)]
 Interval = Annotated[float, BeforeValidator(_interval), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]
+Share = Annotated[
+    float,
+    BeforeValidator(_share),
+    WithJsonSchema({"type": "string", "pattern": r"^([0-9]{1,3}(\.[0-9]+)? ?%|\$\{.*\})$"}),
+]
 WHOLE = BeforeValidator(_whole)  # for an `int` with bounds of its own
 Flag = Annotated[bool, BeforeValidator(_flag)]
 SecretText = Annotated[

@@ -95,6 +95,25 @@ FALLBACKS = Family(
     "Times one route took over from another, by the failure class that caused it.",
     ("policy", "from", "to", "reason"),
 )
+RETRIES = Family(
+    "pointsman_retries_total",
+    "counter",
+    "Further calls of the same model at another endpoint, by the failure class that caused them.",
+    ("model", "reason"),
+)
+EJECTIONS = Family(
+    "pointsman_ejections_total",
+    "counter",
+    "Times an endpoint was taken out of rotation because it failed, all workers.",
+    ("model", "endpoint"),
+)
+ENDPOINT_STATE = Family(
+    "pointsman_endpoint_state",
+    "gauge",
+    "0 in rotation, 1 cooling after a 429, 2 ejected, 3 waiting for its probe; of several workers the highest.",
+    ("model", "endpoint"),
+    merge="max",
+)
 CALLER_PROMPTS = Family(
     "pointsman_caller_prompt_total",
     "counter",
@@ -158,6 +177,9 @@ FAMILIES = {
         OVERHEAD,
         ATTEMPTS,
         FALLBACKS,
+        RETRIES,
+        EJECTIONS,
+        ENDPOINT_STATE,
         CALLER_PROMPTS,
         SPLIT_SHARE,
         INFLIGHT,

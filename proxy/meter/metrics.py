@@ -4,7 +4,7 @@ Labels come only from configuration. What a snapshot can reach exists, as zeros,
 that stays readable; the rest comes into being on first use. A reload adds series and takes none away.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -91,6 +91,18 @@ class Meters:
         for route, weight in shares.items():
             self._of(families.SPLIT_SHARE).cell(policy, rule, route).value = weight / total
 
+    def ejected(self, model: str, endpoint: str) -> None:
+        """Count an endpoint that was taken out of rotation."""
+        self._of(families.EJECTIONS).cell(model, endpoint).value += 1
+
+    def endpoints(self, states: Iterable[tuple[str, str, int]]) -> None:
+        """Show the state of every endpoint: model, endpoint, number. Of one at several places the worst holds."""
+        gauge = self._of(families.ENDPOINT_STATE)
+        gauge.cells.clear()
+        for model, endpoint, state in states:
+            cell = gauge.cell(model, endpoint)
+            cell.value = max(cell.value, state)
+
     def begin(self, policy: str) -> None:
         """A request of this policy is being served; `end` it with the same name."""
         self._in_flight(policy).value += 1
@@ -153,7 +165,9 @@ class Meters:
 
     def _fell_back(self, policy: str, attempts: tuple[Attempt, ...]) -> None:
         for failed, next_one in pairwise(attempts):
-            if next_one.role == "fallback" and next_one.route != failed.route:
+            if next_one.route == failed.route:
+                self._of(families.RETRIES).cell(self._clean("model", failed.model), failed.result).value += 1
+            elif next_one.role == "fallback":
                 origin, to = self._clean("route", failed.route), self._clean("route", next_one.route)
                 self._of(families.FALLBACKS).cell(policy, origin, to, failed.result).value += 1
 

@@ -8,6 +8,7 @@ from proxy.meter import families
 from proxy.meter.cells import Family, Labels
 from proxy.meter.usage import KINDS
 from proxy.runtime import Service, Snapshot
+from proxy.upstreams.balance import RETRIED
 from routes import failure
 from routes.route import Route
 
@@ -70,6 +71,11 @@ def _of_upstreams(snapshot: Snapshot) -> Iterator[tuple[Family, Labels]]:
         yield families.CLAMPED, (model.name,)
         if model.price is None:
             yield families.UNPRICED, (model.name,)
+        for name in {endpoint.target.name: None for endpoint in model.endpoints}:
+            yield families.ENDPOINT_STATE, (model.name, name)
+            yield families.EJECTIONS, (model.name, name)
+        for reason in sorted(RETRIED) if len(model.endpoints) > 1 else ():
+            yield families.RETRIES, (model.name, reason)
         for endpoint, result in product(model.endpoints, RESULTS):
             yield families.ATTEMPTS, (model.name, endpoint.target.name, result)
 

@@ -37,6 +37,11 @@ class Target:
     # LiteLLM only: `provider`, and what `litellm.acompletion` takes (api_key, api_base...). Compared, not hashed.
     provider: Mapping[str, object] | None = field(default=None, hash=False)
 
+    @property
+    def upstream(self) -> str:
+        """The upstream in config: of several keys (`openai#2`) each has a target."""
+        return self.name.partition("#")[0]
+
     def __repr__(self) -> str:
         return f"Target({self.name!r}, {self.base_url!r})"
 

@@ -60,6 +60,7 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
         self.size = 0  # slots taken
+        self.connecting = 0  # of them, those without a connection yet
         self.stale_retries = 0
 
     @property
@@ -204,6 +205,7 @@ class Pool:
 
     async def _open(self, give_up: float) -> Connection:
         """Connect on a slot already taken; the slot is freed when that fails."""
+        self.connecting += 1
         try:
             async with asyncio.timeout_at(give_up):
                 return await self._connect(give_up)
@@ -215,6 +217,8 @@ class Pool:
             if isinstance(error, OSError):
                 raise connect_failed(f"{self._name!r} could not be connected to: {tls.reason(error)}") from error
             raise
+        finally:
+            self.connecting -= 1
 
     async def _connect(self, give_up: float) -> Connection:
         """Try the host's addresses in order. None may use up the time of those after it."""

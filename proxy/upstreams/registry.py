@@ -45,6 +45,11 @@ class Upstreams:
         self._by_id[id(target)] = (target, upstream)
         return upstream
 
+    def pending(self, target: Target) -> int:
+        """Connects to it under way that nobody can be served without; 0 for clients that do not say."""
+        found = self._by_id.get(id(target))
+        return found[1].connecting if found is not None and isinstance(found[1], Pool) else 0
+
     async def retire(self, keep: Collection[Target]) -> None:
         """Close the clients of all other targets, after a reload. Their running calls finish."""
         kept = set(keep)

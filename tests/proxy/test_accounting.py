@@ -42,6 +42,7 @@ keys:
   - {{name: search, key: sk-search-0123456789abcdef, tenant: search}}
   - {{name: chat-a, key: sk-chat-a-0123456789abcdef, tenant: chat}}
   - {{name: chat-b, key: sk-chat-b-0123456789abcdef, tenant: chat}}
+retries: {{budget: 0%, floor: 0}}
 timeouts: {{connect: 10s, first_content: 60s, idle: 60s, total: 60s}}
 upstreams:
   strong: {{base_url: "{strong}", dialect: openai}}

@@ -144,6 +144,14 @@ def test_a_stalled_stream_times_out(client: openai.OpenAI, tuned: StandIn) -> No
         list(ask(client, "alone", stream=True).parse())
 
 
+def test_a_stream_of_comments_times_out(client: openai.OpenAI, tuned: StandIn) -> None:
+    """They come more often than `idle`, but are no content."""
+    tuned.then("pings after=2 every=0.3 tokens=20")
+    chunks = ask(client, "alone", stream=True).parse()
+    with pytest.raises(openai.APIError, match="idle_content"):
+        list(chunks)
+
+
 def test_the_error_event_is_the_contracts(proxy: Proxy, tuned: StandIn) -> None:
     tuned.then("cut after=2 tokens=20")
     body = {"model": "support", "messages": ASK, "stream": True}

@@ -38,6 +38,28 @@ def test_a_stream_waits_for_content_then_between_pieces_never_past_the_total(clo
     assert deadlines.next() == 1060
 
 
+def test_comments_keep_a_stream_alive_only_so_long(clock: Clock) -> None:
+    """Each read brings something, so `idle` never ends; but no content."""
+    deadlines = Deadlines(PLAIN, Timeouts(idle=5, idle_content=12), clock, streamed=True)
+    assert deadlines.next(100) == 1005
+    clock.now = 1004
+    assert deadlines.next(101) == 1009
+    clock.now = 1008
+    assert deadlines.next(101) == 1013
+    clock.now = 1012
+    assert deadlines.next(101) == 1016, "12 s after the last content"
+    clock.now = 1016
+    failed = deadlines.explain(Failed(failure.TIMEOUT, "nothing came"), content=True)
+    assert failed.phase == "idle_content"
+    assert "12 s" in failed.message
+
+
+def test_a_retry_has_what_is_left_of_the_total(clock: Clock) -> None:
+    first = Deadlines(PLAIN, BASE, clock, streamed=False)
+    clock.now = 1050
+    assert Deadlines(PLAIN, BASE, clock, streamed=False, end=first.end).first == 1060
+
+
 def test_the_first_content_of_a_whole_answer_is_its_end(clock: Clock) -> None:
     assert Deadlines(PLAIN, BASE, clock, streamed=False).first == 1060
 

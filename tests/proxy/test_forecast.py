@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from proxy.config.load import load
 from proxy.explain import Explanation, Situation, explain
-from proxy.forecast import chains
+from proxy.forecast import chains, longest
 from proxy.runtime import Snapshot
 from routes.failure import CLASSES, DEFAULT_FALLBACK
 from routes.route import MAX_ATTEMPTS, Fallback, Route, flatten
@@ -50,6 +50,15 @@ def test_no_way_is_longer_than_allowed_or_tries_a_route_twice(route: Route) -> N
         assert way[0] == route.name
         assert len(way) == len(set(way)) <= MAX_ATTEMPTS
         assert set(way) <= names
+
+
+def test_attempts_that_are_left_go_to_further_endpoints() -> None:
+    """The dearest first; a model with one endpoint has none."""
+    prices = {"a": 10, "b": 90, "c": 5}
+    assert longest(("a",), 3, {"a": 0}, prices) == ("a",)
+    assert longest(("a",), 3, {"a": 4}, prices) == ("a", "a", "a")
+    assert longest(("a", "b"), 3, {"a": 2, "b": 1}, prices) == ("a", "b", "b")
+    assert longest(("a", "b", "c"), 3, {"a": 2, "b": 1, "c": 1}, prices) == ("a", "b", "c")
 
 
 def test_output_counts_only_where_it_has_a_limit(snapshot: Snapshot) -> None:

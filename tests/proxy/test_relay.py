@@ -1,13 +1,10 @@
-"""Which endpoint is asked, and with what body. Whole attempts are in `test_chat` and `test_faults`."""
-
-import random
-from collections import Counter
+"""With what body an endpoint is asked. Whole attempts are in `test_chat`, `test_faults` and `test_pools`."""
 
 import orjson
 import pytest
 
 from proxy.errors import BadRequest
-from proxy.relay import encoded, pick
+from proxy.relay import encoded
 from proxy.runtime import Endpoint
 from proxy.upstreams.base import Target
 from routes.params import DIALECTS, Params
@@ -17,25 +14,6 @@ TARGET = Target("a", "http://127.0.0.1:1")
 
 def endpoint(name: str, weight: float = 1.0, *dialect: Params) -> Endpoint:
     return Endpoint(TARGET, name, weight, dialect)
-
-
-def test_endpoints_are_drawn_by_their_weights() -> None:
-    endpoints = (endpoint("a", 0.8), endpoint("b", 0.2))
-    state = random.getstate()
-    try:
-        random.seed(1)
-        drawn = Counter(pick(endpoints).model for _ in range(10_000))
-    finally:
-        random.setstate(state)
-    assert 7_800 < drawn["a"] < 8_200
-    assert drawn.total() == drawn["a"] + drawn["b"]
-
-
-def test_weights_that_sum_to_a_little_less_than_one_leave_nobody_without() -> None:
-    """As floats do: a point behind the last edge is the last endpoint's."""
-    last = (endpoint("a", 0.0), endpoint("b", 0.0))
-    assert pick(last).model == "b"
-    assert pick((endpoint("only", 0.0),)).model == "only"
 
 
 def test_the_body_has_the_endpoints_model_and_dialect() -> None:

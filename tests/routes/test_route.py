@@ -60,6 +60,14 @@ def test_nothing_takes_over_once_content_has_gone_out() -> None:
         play >> Relayed(failure=failure.BAD_ANSWER, committed=True)
 
 
+def test_nothing_takes_over_once_all_calls_are_spent() -> None:
+    """The model's own endpoints may have used them up."""
+    tuned = route("tuned", route("strong"))
+    with Playbook(run(tuned, ASK)) as play:
+        play << relay(tuned, "primary")
+        play >> Relayed(failure=failure.CONNECT, spent=True)
+
+
 @pytest.mark.parametrize("reason", [failure.REQUEST, failure.CONTENT_FILTER, "check:json"])
 def test_a_failure_that_no_fallback_answers_to_ends_it(reason: str) -> None:
     tuned = route("tuned", route("strong"))

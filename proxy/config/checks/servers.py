@@ -97,7 +97,8 @@ def _check_url(draft: Draft, path: PathKey, connection: Connection) -> None:
         return refuse("`base_url` holds a space or a character that a URL cannot have")
     if url.path.rstrip("/").endswith(("/chat/completions", "/completions", "/responses", "/embeddings")):
         return refuse("`base_url` is the API's root", "cut the endpoint's path, as in https://api.openai.com/v1")
-    if url.scheme == "http" and connection.api_key is not None and not _is_private(host):
+    has_key = connection.api_key is not None or getattr(connection, "api_keys", None) is not None
+    if url.scheme == "http" and has_key and not _is_private(host):
         draft.warn(path, "insecure-url", f"the key would go to {host} in plain text", "use https://")
     return None
 

@@ -9,7 +9,7 @@ from policies.decision import Decision
 from policies.policy import Rule
 from proxy.config.load import Loaded, load
 from proxy.config.problems import as_text
-from proxy.runtime import Model, Service, Snapshot
+from proxy.runtime import Endpoint, Model, Service, Snapshot
 from routes.route import Route
 
 FOLDER = Path(__file__).parents[2] / "golden" / "config"
@@ -63,6 +63,7 @@ def dump(snapshot: Snapshot) -> list[str]:
         f"key {caller.key} of {caller.tenant}: {', '.join(sorted(caller.policies)) if caller.policies else 'all'}"
         for caller in snapshot.keys.callers.values()
     ]
+    lines += [str(each) for each in (snapshot.retries, snapshot.ejection) if each != type(each)()]
     for model in snapshot.models.values():
         lines += dump_model(model)
     for name, service in snapshot.services.items():
@@ -72,7 +73,8 @@ def dump(snapshot: Snapshot) -> list[str]:
 
 def dump_model(model: Model) -> list[str]:
     price = f"{model.price.id} {model.price.base.input}/{model.price.base.output}" if model.price else "none"
-    lines = [f"model {model.name}: price {price}"]
+    affinity = f", affinity {model.affinity}" if model.affinity != "none" else ""
+    lines = [f"model {model.name}: price {price}{affinity}"]
     for endpoint in model.endpoints:
         target, times = endpoint.target, endpoint.timeouts
         headers = " ".join(name.decode() for name, _ in target.headers)
@@ -80,8 +82,14 @@ def dump_model(model: Model) -> list[str]:
             f"  {endpoint.weight:.6g} {endpoint.model or '(as asked)'} at {target.name} {target.base_url}"
             f" by {target.client} [{headers}]"
             f" {times.connect:g}/{times.first_content:g}/{times.idle:g}/{times.total:g} s"
+            f"{dump_place(endpoint)}"
         )
     return lines
+
+
+def dump_place(endpoint: Endpoint) -> str:
+    priority = f", priority {endpoint.priority}" if endpoint.priority else ""
+    return priority + (f", at most {endpoint.max_in_flight}" if endpoint.max_in_flight else "")
 
 
 def dump_service(name: str, service: Service) -> list[str]:

@@ -1,7 +1,9 @@
 """The series that a config can reach: labels that fit, and what requests really touch among them."""
 
+from dataclasses import replace
+
 from proxy.meter import reach
-from proxy.meter.families import FALLBACKS, FAMILIES, INFLIGHT, OVERHEAD, REQUESTS, UNPRICED
+from proxy.meter.families import FALLBACKS, FAMILIES, INFLIGHT, OVERHEAD, REQUESTS, RETRIES, UNPRICED
 from proxy.meter.metrics import Meters
 from tests.proxy.meter.samples import service, settled, snapshot
 
@@ -12,7 +14,9 @@ def test_every_family_of_requests_is_reached_with_the_labels_it_has() -> None:
     found = list(reach.series(SNAPSHOT))
     assert all(len(labels) == len(family.labels) for family, labels in found)
     config = {"split_share", "config_reloads_total", "config_last_reload_successful", "config_info", "build_info"}
-    wanted = {name for name in FAMILIES if name.startswith("pointsman_")} - {f"pointsman_{name}" for name in config}
+    pools = {"retries_total"}  # of models with several endpoints
+    wanted = {name for name in FAMILIES if name.startswith("pointsman_")}
+    wanted -= {f"pointsman_{name}" for name in config | pools}
     assert {family.name for family, _ in found} == wanted
 
 
@@ -51,3 +55,11 @@ def test_a_settled_request_finds_all_its_series_made() -> None:
 
 def made(meters: Meters) -> set[tuple[str, tuple[str, ...]]]:
     return {(name, tuple(labels)) for name, series in meters.state().items() for labels, _ in series}
+
+
+def test_retries_are_those_of_models_with_several_endpoints() -> None:
+    model = SNAPSHOT.models["strong"]
+    pooled = replace(SNAPSHOT, models={**SNAPSHOT.models, "strong": replace(model, endpoints=model.endpoints * 2)})
+    found = {labels for family, labels in reach.series(pooled) if family is RETRIES}
+    reasons = ("connect", "timeout", "rate_limited", "upstream_5xx", "bad_answer", "auth")
+    assert found == {("strong", reason) for reason in reasons}
