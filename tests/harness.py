@@ -33,6 +33,7 @@ class Proxy:
         *,
         env: Mapping[str, str] | None = None,
         args: tuple[str, ...] = (),
+        module: str = "proxy",
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-test-")
         self.folder = Path(self._temporary.name)
@@ -44,6 +45,7 @@ class Proxy:
         self._log_path = self.folder / "stderr.log"
         self._env = {**os.environ, **(env or {})}
         self._args = args
+        self._module = module
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.admin = ""
 
@@ -58,7 +60,7 @@ class Proxy:
                 [
                     sys.executable,
                     "-m",
-                    "proxy",
+                    self._module,
                     "serve",
                     "-c",
                     str(self.config),
