@@ -135,6 +135,8 @@ class Stream:
                     at += length
                     continue
             end = data.find(b"\n\n", at)
+            if end < 0:
+                break  # a third line end in a row: it ends nothing
             if end != at:
                 out.append(self._event(data[at:end]))
             at = end + 2

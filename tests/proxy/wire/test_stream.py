@@ -201,3 +201,12 @@ def test_what_goes_out_is_always_json(pieces: list[bytes]) -> None:
     for event in out.split(b"\n\n"):
         if event:
             assert isinstance(json.loads(event.removeprefix(b"data: ")), dict)
+
+
+@pytest.mark.parametrize("extra", [b"\n", b"\n\n\n", b"\r\n"])
+@pytest.mark.timeout(10)
+def test_line_ends_too_many_are_nothing(extra: bytes) -> None:
+    """Anywhere between events and at the end, in odd numbers too: servers do that."""
+    out, _ = relay([FIRST + chunk({"content": "a"}) + extra + STOP + extra, extra + DONE[:-1]])
+    assert contents(out) == "a"
+    assert out.endswith(DONE)
