@@ -9,6 +9,7 @@ It can read slowly or not at all, write byte by byte, close one half, reset, and
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import time
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+CONTENT = re.compile(rb'"content": ?"[^"]')  # of an event that says something
 PATIENCE = 30.0  # seconds without a byte after which a test fails
 
 
@@ -40,7 +42,7 @@ class Answer:
             return
         self._chunks() if self._left == -1 else self._plain()
         while (end := self.body.find(b"\n\n", self._scanned)) >= 0:
-            if b'"content":' in self.body[self._scanned : end]:
+            if CONTENT.search(self.body, self._scanned, end):
                 self.stamps.append(time.perf_counter())
             self._scanned = end + 2
 

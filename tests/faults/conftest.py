@@ -6,8 +6,10 @@ from typing import Literal
 
 import pytest
 
-from tests.faults.rig import Rig
-from tests.faults.rows import RESULTS, Rows, written
+pytest.register_assert_rewrite("tests.faults.scenarios", "tests.faults.invariants")
+
+from tests.faults.rig import Rig  # noqa: E402
+from tests.faults.rows import RESULTS, Rows, written  # noqa: E402
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROWS = pytest.StashKey[Rows]()

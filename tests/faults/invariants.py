@@ -36,6 +36,15 @@ def check(rig: "Rig") -> None:
     attempts_are_few(rig, records, calls)
     tenants_are_apart(rig)
     secrets_stay(rig)
+    no_defect(rig)
+
+
+def no_defect(rig: "Rig") -> None:
+    """None of the above, and yet never right: an exception that nobody foresaw."""
+    for sign in (b'"event":"defect', b"Traceback", b"background task failed", b"never retrieved"):
+        if sign in rig.log_bytes:
+            at = rig.log_bytes.index(sign)
+            raise Violated(f"a defect was logged: {bytes(rig.log_bytes[max(0, at - 200) : at + 1500]).decode()}")
 
 
 def every_request_has_one_ending(rig: "Rig") -> None:
@@ -93,6 +102,8 @@ def one_record_each(rig: "Rig") -> dict[int, dict[str, Any]]:
             raise Violated(f"I2: request {asked.number} of {asked.tenant} is booked on {line['tenant']}")
         if asked.ending == "complete" and line["outcome"] != "ok":
             raise Violated(f"I2: request {asked.number} was answered and is booked as {line['outcome']}")
+        if asked.ending == "left" and line["outcome"] not in ("cancelled", "ok"):
+            raise Violated(f"I2: the client of {asked.number} left; it is booked as {line['outcome']}")
         if asked.ending in ("http error", "in-band error") and line["outcome"] == "ok":
             raise Violated(f"I2: request {asked.number} failed and is booked as ok")
     counted = sum(rig.growth(rig.proxy.metrics(), "pointsman_requests_total").values())

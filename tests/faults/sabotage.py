@@ -46,7 +46,14 @@ def sabotage(change: Callable[[], None]) -> Callable[[], None]:
 @sabotage
 def no_upstream_cancel() -> None:
     """The upstream call of a client that left goes on to its end."""
-    put(server.Protocol, "connection_lost", lambda self, exc: self.server_state.connections.discard(self))
+    lost = server.Protocol.connection_lost
+
+    def spare(self: Any, exc: Any) -> None:
+        if self.current is not None:
+            self.current.disconnected, self.current.task = True, None
+        lost(self, exc)
+
+    put(server.Protocol, "connection_lost", spare)
 
 
 @sabotage

@@ -58,26 +58,29 @@ CAUGHT: dict[str, tuple[Scenario, str]] = {
     "no-upstream-cancel": (partial(scenarios.vanishing_clients, count=3, how="rst"), "I3|I4"),
     "no-error-on-truncation": (scenarios.cut_streams, "silent"),
     "double-settle": (scenarios.healthy, "I5"),
-    "swallowed-done": (scenarios.healthy, "silent"),
+    "swallowed-done": (scenarios.healthy, "silent: the stream ended"),
     "ignored-limits": (scenarios.too_large, "413|431|^$"),
     "unbounded-buffer": (bounded_buffers, "bytes for slow readers"),
     "leaked-inflight": (scenarios.healthy, "I3.*in flight"),
     "leaked-connection": (partial(scenarios.vanishing_clients, count=3, how="rst"), "I3.*upstream calls|I4"),
     "leaked-task": (scenarios.healthy, "I3.*tasks"),
-    "secret-in-error": (scenarios.quoted_key, "I8: an answer"),
+    "secret-in-error": (scenarios.quoted_key, "I8: "),
     "prompt-in-log": (scenarios.healthy, "I8: the log"),
     "wrong-label": (scenarios.healthy, "I2.*booked on acme"),
     "retry-after-content": (scenarios.fallback_after_content, "I6|I1|complete"),
     "too-many-attempts": (scenarios.chained, "I6"),
-    "forwarded-malformed": (scenarios.malformed_events, ""),
+    "forwarded-malformed": (scenarios.malformed_events, "json|Expecting|list|choices"),
     "usage-not-hidden": (scenarios.healthy, "I1.*usage"),
-    "no-idle-timeout": (scenarios.stalled_stream, ""),
+    "no-idle-timeout": (scenarios.stalled_stream, "^$"),
     "free-of-charge": (scenarios.usage_missing, "I2.*for nothing"),
     "crossed-answers": (scenarios.crossing, "I7"),
     "all-headers-forwarded": (scenarios.odd_headers, "I8: a request"),
     "blocking-call": (free_loop, "busy"),
     "unbounded-labels": (few_series, "new series"),
 }
+
+
+LEAKS = ("no-upstream-cancel", "leaked-inflight", "leaked-connection", "leaked-task")  # mending comes too late
 
 
 def test_every_sabotage_is_named_here() -> None:
@@ -95,7 +98,7 @@ def broken(running: Rig) -> Iterator[Rig]:
     running.forget()
 
 
-@pytest.mark.parametrize("name", [name for name in CAUGHT if not name.startswith("leaked")])
+@pytest.mark.parametrize("name", [name for name in CAUGHT if name not in LEAKS])
 def test_it_is_caught(broken: Rig, name: str) -> None:
     """Both the scenario and the invariants after it count; a timeout is a scenario that noticed."""
     scenario, reason = CAUGHT[name]
@@ -105,9 +108,9 @@ def test_it_is_caught(broken: Rig, name: str) -> None:
         broken.check()
 
 
-@pytest.mark.parametrize("name", [name for name in CAUGHT if name.startswith("leaked")])
+@pytest.mark.parametrize("name", LEAKS)
 def test_leaks_are_caught(name: str) -> None:
-    """They cannot be mended: each has a rig of its own."""
+    """What they leave behind stays: each has a rig of its own."""
     scenario, reason = CAUGHT[name]
     with Rig(sabotage=name) as rig, pytest.raises(AssertionError, match=reason):
         rig.patience = 1.5
