@@ -9,6 +9,7 @@ another one · I8 no secret and no prompt in logs, metrics, errors, or at a mode
 
 import time
 from collections import Counter
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from proxy.standins.journal import Entry
@@ -32,7 +33,7 @@ def check(rig: "Rig") -> None:
     calls = rig.calls()
     records = one_record_each(rig)
     ledger_is_the_journals(rig, records, calls)
-    upstream_calls_end(rig, calls)
+    upstream_calls_end(rig, records, calls)
     attempts_are_few(rig, records, calls)
     tenants_are_apart(rig)
     secrets_stay(rig)
@@ -114,15 +115,15 @@ def one_record_each(rig: "Rig") -> dict[int, dict[str, Any]]:
 
 def ledger_is_the_journals(rig: "Rig", records: dict[int, dict[str, Any]], calls: dict[int, list[Entry]]) -> None:
     """I2. What models reported is booked exactly; what they did not is flagged, and never nothing."""
-    certain, possible, booked = 0, 0, 0
+    booked = sum(sum(line["tokens"].values()) for line in rig.records())
+    possible = sum(sum(oracle.reported(entry.reported) or [0]) for each in rig.standins for entry in each.journal)
+    certain = 0
     for asked in rig.asked:
         line = records.get(asked.number)
         if line is None:
             continue
-        booked += sum(line["tokens"].values())
         entries = [entry for entry in calls.get(asked.number, []) if entry.status is not None]
         reported = [sum(oracle.reported(entry.reported) or [0]) for entry in entries]
-        possible += sum(reported)
         if line["outcome"] == "ok" and reported:
             certain += reported[-1]
             if reported[-1] > sum(line["tokens"].values()):
@@ -139,13 +140,16 @@ def ledger_is_the_journals(rig: "Rig", records: dict[int, dict[str, Any]], calls
         raise Violated(f"I2: {upstream:g} tokens are booked as reported; the journals say {certain} to {possible}")
 
 
-def upstream_calls_end(rig: "Rig", calls: dict[int, list[Entry]]) -> None:
+def upstream_calls_end(rig: "Rig", records: dict[int, dict[str, Any]], calls: dict[int, list[Entry]]) -> None:
     """I4."""
     for asked in rig.asked:
         if asked.left is None:
             continue
         for entry in calls.get(asked.number, []):
             late = (entry.finished or time.time()) - asked.left
+            booked = records.get(asked.number)
+            if booked is not None and entry.finished is not None:  # a stand-in in a busy thread notices late
+                late = min(late, datetime.fromisoformat(booked["timestamp"]).timestamp() - asked.left)
             if late > CANCEL:
                 raise Violated(f"I4: request {asked.number}: its upstream call ended {late:.2f} s after its client")
 

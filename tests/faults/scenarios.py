@@ -179,7 +179,7 @@ async def odd_headers(rig: Rig) -> None:
         await rig.ask("alone", headers=[f"{name}: {KEYS['bolt']}"])
 
 
-async def loop_is_free(rig: Rig, count: int = 30) -> dict[str, float]:
+async def loop_is_free(rig: Rig, count: int = 10) -> dict[str, float]:
     """Requests of all kinds; then how late the event loop was and what held it up, in ms."""
     await asyncio.to_thread(rig.gauge, anew=True)
     for _ in range(count // 10):
