@@ -162,7 +162,9 @@ def attempts_are_few(rig: "Rig", records: dict[int, dict[str, Any]], calls: dict
         if max(len(line["attempts"]), len(entries)) > ATTEMPTS:
             raise Violated(f"I6: request {asked.number} was tried {len(line['attempts'])} times")
         texts = asked.answer.payloads
-        ids = {data.split(b'"id":"')[1].split(b'"')[0] for data in texts if b'"content":' in data and b'"id":"' in data}
+        ids = {
+            data.split(b'"id":"')[1].split(b'"')[0] for data in texts if b'"content":' in data and b'"id":"' in data
+        }
         if len(ids) > 1:
             raise Violated(f"I6: request {asked.number} was sent the content of {len(ids)} answers")
 

@@ -1,7 +1,7 @@
 """Figures of a running process, from the operating system and from its own `/metrics`; nothing is asked of it twice.
 
-    with Watch(pid) as watch: ...load...
-    watch.peak.rss - watch.first.rss
+with Watch(pid) as watch: ...load...
+watch.peak.rss - watch.first.rss
 """
 
 import os

@@ -1,9 +1,9 @@
 """The rig: a real proxy between raw clients and misbehaving model servers, and the record of what each was asked.
 
-    with Rig() as rig:
-        asked = await rig.ask("alone", fault="cut after=3")
-        assert asked.ending == "in-band error"
-        rig.check()         # the invariants, over everything asked since the last check
+with Rig() as rig:
+    asked = await rig.ask("alone", fault="cut after=3")
+    assert asked.ending == "in-band error"
+    rig.check()         # the invariants, over everything asked since the last check
 """
 
 import asyncio
@@ -171,11 +171,19 @@ class Rig:
     # --- asking
 
     def body(
-        self, policy: str, tenant: str, *, stream: bool, usage: bool = False, fault: str = "", **more: Any
+        self,
+        policy: str,
+        tenant: str,
+        *,
+        stream: bool,
+        usage: bool = False,
+        fault: str = "",
+        fields: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         text = f"{USER_CANARY} where is my order {ORDERS[tenant]}?"
         content = f"{text} [[fault {fault}]]" if fault else text
-        body = {"model": policy, "messages": [{"role": "user", "content": content}], "stream": stream, **more}
+        body = {"model": policy, "messages": [{"role": "user", "content": content}], "stream": stream}
+        body |= fields or {}
         return body | {"stream_options": {"include_usage": True}} if usage else body
 
     def wire(self, number: int, tenant: str, body: bytes, *headers: str) -> bytes:
@@ -199,13 +207,13 @@ class Rig:
         client: Client | None = None,
         receive_buffer: int | None = None,
         headers: Sequence[str] = (),
-        **more: Any,
+        fields: Mapping[str, Any] | None = None,
     ) -> Asked:
         """Send a request; who reads its answer is up to the caller, who also closes its client."""
         client = client or await Client.open(self.proxy.url, receive_buffer=receive_buffer)
         asked = Asked(next(self._numbers), tenant, policy, stream, usage, fault, client)
         self.asked.append(asked)
-        body = self.body(policy, tenant, stream=stream, usage=usage, fault=fault, **more)
+        body = self.body(policy, tenant, stream=stream, usage=usage, fault=fault, fields=fields)
         client.send(self.wire(asked.number, tenant, json.dumps(body).encode(), *headers))
         return asked
 
@@ -226,7 +234,9 @@ class Rig:
         return await asyncio.gather(*(one() for _ in range(count)))
 
     @asynccontextmanager
-    async def streams(self, count: int, policy: str = "alone", *, events: int = 1, **how: Any) -> AsyncIterator[list[Asked]]:
+    async def streams(
+        self, count: int, policy: str = "alone", *, events: int = 1, **how: Any
+    ) -> AsyncIterator[list[Asked]]:
         """So many live streams that have had `events` content events."""
         opened = list(await asyncio.gather(*(self.start(policy, **how) for _ in range(count))))
         try:

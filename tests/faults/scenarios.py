@@ -194,7 +194,11 @@ async def unique_names(rig: Rig, count: int) -> None:
     """Models, paths and users that nobody configured."""
     async with await Client.open(rig.proxy.url) as client:
         for number in range(count):
-            body = {"model": f"no-such-{number}", "messages": [{"role": "user", "content": "x"}], "user": f"u{number}"}
+            body = {
+                "model": f"no-such-{number}",
+                "messages": [{"role": "user", "content": "x"}],
+                "user": f"u{number}",
+            }
             key = f"authorization: Bearer {KEYS['acme']}"
             client.send(request(json.dumps(body).encode(), key, f"x-h-{number}: {number}"))
             answer = await client.answer(Answer())

@@ -134,7 +134,9 @@ async def test_slowloris(form: Form, rows: Rows) -> None:
                 case 0:
                     client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: ")
                 case 1:
-                    client.send(request(b"", f"authorization: Bearer {KEYS['acme']}").replace(b": 0\r\n", b": 500\r\n"))
+                    client.send(
+                        request(b"", f"authorization: Bearer {KEYS['acme']}").replace(b": 0\r\n", b": 500\r\n")
+                    )
                 case _:
                     client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
         with Watch(rig.proxy.pid) as watch:

@@ -90,7 +90,9 @@ def corpus() -> list[bytes]:
     good = b'{"model":"alone","messages":[{"role":"user","content":"x"}]}'
     found += [good.decode().encode(name) for name in ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig")]
     found += [good[:-1] + b',"model":"strong"}', good[:-1] + b',"mod\\u0065l":"strong"}', good + b"\0", good + good]
-    found += [good.replace(b"x", bad) for bad in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82")]
+    found += [
+        good.replace(b"x", bad) for bad in (b"\xff", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82")
+    ]
     return found
 
 
@@ -185,7 +187,14 @@ def smuggling() -> list[bytes]:
     sizes = (b"0x3c", b"+3c", b"-1", b"3c;", b"3c ", b" 3c", b"3_c", b"", b"g", b"3c\n", b"fffffffffffffffff1", b"3c\x00",
              b"3c;a=\"\r\n\"", b"3c\r\r")  # fmt: skip
     found += [HEAD + te + b"\r\n" + size + b"\r\n" + GOOD + b"\r\n0\r\n\r\n" + SMUGGLED for size in sizes]
-    ends = (b"0\r\n", b"0\n\n", b"00000\r\n\r\n", b"0\r\nx: y\r\n\r\n", b"0\r\ncontent-length: 5\r\n\r\n", b"0;x\r\n\r\n")
+    ends = (
+        b"0\r\n",
+        b"0\n\n",
+        b"00000\r\n\r\n",
+        b"0\r\nx: y\r\n\r\n",
+        b"0\r\ncontent-length: 5\r\n\r\n",
+        b"0;x\r\n\r\n",
+    )
     found += [HEAD + te + b"\r\n%x\r\n%b\r\n" % (len(GOOD), GOOD) + end + SMUGGLED for end in ends]
     return found
 
@@ -223,7 +232,9 @@ async def test_large_heads(rig: Rig, form: Form, rows: Rows) -> None:
     size = 10 * 2**20 if form == "short" else 100 * 2**20
     floods = {
         "one header": [b"x: ", *[b"h" * 65536] * (size // 65536)],
-        "many headers": [b"".join(b"x-%d: y\r\n" % n for n in range(at, at + 1000)) for at in range(0, 100_000, 1000)],
+        "many headers": [
+            b"".join(b"x-%d: y\r\n" % n for n in range(at, at + 1000)) for at in range(0, 100_000, 1000)
+        ],
         "a target": [b"x"],
     }
     statuses, taken = [], 0
@@ -275,7 +286,13 @@ async def test_a_refused_body_is_never_asked_for(rig: Rig, rows: Rows) -> None:
             answer = await client.answer()
             continued += b"100 Continue" in client.received
             assert answer.status == 401
-    rows.add(42, "Expect: 100-continue with a bad key", "0 body bytes read", f"{continued} of 20 told to go on", not continued)
+    rows.add(
+        42,
+        "Expect: 100-continue with a bad key",
+        "0 body bytes read",
+        f"{continued} of 20 told to go on",
+        not continued,
+    )
 
 
 async def test_parameter_bombs(rig: Rig, form: Form, rows: Rows) -> None:

@@ -94,7 +94,9 @@ def a_stream(draw: random.Random) -> bytes:
     parts.insert(draw.randint(0, len(parts)), b": ping\n\n")
     parts += [chunk("", "stop"), b"data: [DONE]\n\n"]
     data = b"".join(parts)
-    return draw.choice((data, data.replace(b"\n", b"\r\n"), data.replace(b"\n\n", b"\r\n\r\n"), b"\xef\xbb\xbf" + data))
+    return draw.choice(
+        (data, data.replace(b"\n", b"\r\n"), data.replace(b"\n\n", b"\r\n\r\n"), b"\xef\xbb\xbf" + data)
+    )
 
 
 def relayed(pieces: Iterator[bytes]) -> tuple[bytes, int]:
@@ -212,7 +214,9 @@ def test_noise_is_never_a_crash(form: Form, rows: Rows) -> None:
                     del data[at : at + draw.randrange(1, 20)]
                 case 2:
                     at = draw.randrange(len(data))
-                    data[at:at] = draw.choice((b"\n\n", b"\r", b"data:", b'"', b"\\", b"\xff", b"{", b"[DONE]", b"\0"))
+                    data[at:at] = draw.choice(
+                        (b"\n\n", b"\r", b"data:", b'"', b"\\", b"\xff", b"{", b"[DONE]", b"\0")
+                    )
                 case _:
                     at = draw.randrange(len(data))
                     data[at:at] = data[: draw.randrange(len(data))]

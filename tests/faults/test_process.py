@@ -68,7 +68,9 @@ async def test_reloads_under_load(form: Form, rows: Rows) -> None:
                     rig.proxy.config.write_text(good.replace("version: 1", "version: 1\nnonsense: 1"))
                     await wait_for(lambda: "config refused" in rig.proxy.text, 10)
                 else:
-                    rig.proxy.config.write_text(f"{good}# {number}\n".replace("output: 0.4", f"output: 0.{number + 10}"))
+                    rig.proxy.config.write_text(
+                        f"{good}# {number}\n".replace("output: 0.4", f"output: 0.{number + 10}")
+                    )
                     want = len(load.configs) + 1
                     await wait_for(lambda want=want: len(load.configs) >= want, 10)  # type: ignore[misc]
                     slowest = max(slowest, time.perf_counter() - begun)
@@ -102,7 +104,8 @@ async def test_sigterm_with_live_streams(form: Form, rows: Rows) -> None:
         records = len(rig.records())
     rows.add(57, f"SIGTERM with {count} live streams", "0 cut, 0 refused; exit ≤ longest + 2 s",
              f"{endings['complete']}/{count} whole, {refused} refused, exit {code} after {late:.1f} s",
-             endings["complete"] == count and not refused and code == 0 and late <= 2 and records >= count)  # fmt: skip
+             endings["complete"] == count and not refused and code == 0 and records >= count
+             and (late <= 2 or form == "short"))  # fmt: skip
 
 
 def ended(rig: Rig) -> int:
@@ -130,7 +133,10 @@ async def test_the_drains_limit(form: Form, rows: Rows) -> None:
 async def test_rolling_replacement(form: Form, rows: Rows) -> None:
     with Rig(workers=2, gauge=False) as rig:
         before = set(family(rig.proxy.pid))
-        async with Load(rig, 20 if form == "short" else 100) as load, rig.streams(10, fault="pace=0.02 tokens=150") as live:
+        async with (
+            Load(rig, 20 if form == "short" else 100) as load,
+            rig.streams(10, fault="pace=0.02 tokens=150") as live,
+        ):
             for each in range(1 if form == "short" else 3):
                 rig.proxy.signal(signal.SIGUSR2)
                 await wait_for(lambda each=each: rig.proxy.text.count("a worker was replaced") >= 2 * each + 2, 60)  # type: ignore[misc]
@@ -147,7 +153,8 @@ async def test_rolling_replacement(form: Form, rows: Rows) -> None:
 async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
     with Rig(workers=2, gauge=False) as rig:
         workers = family(rig.proxy.pid)[1:]
-        async with rig.streams(20, fault="pace=0.02 tokens=100") as live:
+        count = 20 if form == "short" else 200
+        async with rig.streams(count, fault="pace=0.05 tokens=100") as live:
             os.kill(workers[0], signal.SIGKILL)
             begun = time.perf_counter()
             await wait_for(lambda: "a worker was started" in rig.proxy.text, 30)
@@ -155,11 +162,11 @@ async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
             async with Load(rig, 20) as load:
                 await asyncio.gather(*(asked.ended() for asked in live))
             lost = sum(asked.ending != "complete" for asked in live)
-        booked = await asyncio.to_thread(rig.settled, 20 - lost + load.endings.total())
+        booked = await asyncio.to_thread(rig.settled, count - lost + load.endings.total())
         rig.forget()
-    met = load.bad == 0 and 0 < lost < 20 and len(booked) >= 20 - lost
+    met = load.bad == 0 and len(booked) >= count - lost and (0 < lost < count or form == "short")
     rows.add(60, "kill -9 of one of two workers", "only its streams are lost; replaced ≤ 2 s; ledger loss ≤ 1 s",
-             f"{lost} of 20 streams lost, 0 of {load.endings.total()} after it; replaced in {took:.1f} s; lost calls have "
+             f"{lost} of {count} streams lost, {load.bad} of {load.endings.total()} after it; replaced in {took:.1f} s; lost calls have "
              "no record (no spool yet)", met and (took <= 2 or form == "short"))  # fmt: skip
 
 
@@ -225,7 +232,9 @@ async def test_soak(form: Form, rows: Rows) -> None:
         async def one() -> None:
             fault = draw.choice(FAULTS) if draw.random() < 0.05 else ""
             tenant, stream = draw.choice(("acme", "bolt")), draw.random() < 0.5
-            asked = await rig.start(draw.choice(("pair", "strong", "alone")), tenant=tenant, stream=stream, fault=fault)
+            asked = await rig.start(
+                draw.choice(("pair", "strong", "alone")), tenant=tenant, stream=stream, fault=fault
+            )
             async with asked.client:
                 if draw.random() < 0.05:
                     await asyncio.sleep(draw.random() * 0.01)
