@@ -106,7 +106,7 @@ def main() -> None:
             async with Gauge(path):
                 return await run(supervisor)
 
-        Supervisor.run = gauged  # type: ignore[method-assign]
+        Supervisor.run = gauged  # type: ignore[method-assign, assignment]
     from proxy.__main__ import main as product
 
     product()

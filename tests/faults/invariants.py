@@ -16,7 +16,7 @@ from proxy.standins.journal import Entry
 from tests.proxy import oracle
 
 if TYPE_CHECKING:
-    from tests.faults.rig import Asked, Rig
+    from tests.faults.rig import Rig
 
 SOON = 5.0  # seconds until all must be quiet
 CANCEL = 1.0  # seconds until an upstream call must have ended after its client

@@ -72,7 +72,8 @@ PROMPT = json.dumps(
     {"messages": [{"system": f"Answer with the JSON intent only. Never repeat {PROMPT_CANARY}."}, "input"]}
 )
 DEFAULTS = {
-    "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms", "hold": "5s",
+    "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
+    "hold": "5s",
 }  # fmt: skip
 
 

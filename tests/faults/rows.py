@@ -9,8 +9,8 @@ from pathlib import Path
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HEAD = """# Faults: required and measured
 
-Written by `make faults`; each row is one or more scenarios in this folder, in its long form. Measured on {cores} cores
-that everything shares: clients, model servers and proxy. `runs` counts the runs in a row that met it.
+Written by `make faults`; each row is one or more scenarios in this folder, in its long form. Measured on {cores}
+cores that everything shares: clients, model servers and proxy. `runs` counts the runs in a row that met it.
 
 | row | fault | required | measured | met | runs | date |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -137,12 +137,12 @@ def leaked_task() -> None:
 def secret_in_error() -> None:
     """What an upstream says of our key reaches the caller."""
     put(classify, "redact", lambda text, secrets=(): text)
-    put(redact, "redact", classify.redact)
+    put(redact, "redact", lambda text, secrets=(): text)
 
 
 @sabotage
 def prompt_in_log() -> None:
-    parse = handler.parse
+    parse = vars(handler)["parse"]
 
     def tell(data: bytes, *more: Any) -> Any:
         structlog.get_logger().info("asked", body=data.decode(errors="replace"))
@@ -255,7 +255,7 @@ def blocking_call() -> None:
     """A request holds the event loop up."""
     import time
 
-    decide = handler.decide
+    decide = vars(handler)["decide"]
 
     def slow(*args: Any) -> Any:
         end = time.thread_time() + 0.1

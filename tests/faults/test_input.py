@@ -41,10 +41,13 @@ async def test_large_bodies_at_once(form: Form, rows: Rows) -> None:
     refused = sum(answer.status == 413 for answer in answers)
     # Each body of unsaid length may fill the limit before it is known to break it.
     allowed = 1.5 * cap * count
-    rows.add(35, f"{count} bodies of {size // 2**20} MiB at once, the limit at {cap} MiB",
-             "413 for all; RSS within 1.5 × (what the limit lets in); loop lag p99 ≤ 20 ms",
-             f"{refused}/{count}; +{growth:.0f} MiB of {allowed:.0f}; lag p99 {lag:.1f} ms",
-             refused == count and growth <= allowed and (lag <= 20 or form == "short"))  # fmt: skip
+    rows.add(
+        35,
+        f"{count} bodies of {size // 2**20} MiB at once, the limit at {cap} MiB",
+        "413 for all; RSS within 1.5 × (what the limit lets in); loop lag p99 ≤ 20 ms",
+        f"{refused}/{count}; +{growth:.0f} MiB of {allowed:.0f}; lag p99 {lag:.1f} ms",
+        refused == count and growth <= allowed and (lag <= 20 or form == "short"),
+    )
 
 
 async def big(rig: Rig, size: int, said: bool) -> Answer:
@@ -65,9 +68,11 @@ async def big(rig: Rig, size: int, said: bool) -> Answer:
         return await reading
 
 
-NUMBERS = ("1", "-0", "1e308", "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "9" * 5000, "0x10", "01", "1.", ".5",
+NUMBERS = ("1", "-0", "1e308", "1e999", "-1e999", "NaN", "Infinity", "-Infinity", "9" * 5000, "0x10", "01", "1.",
+".5",
            "+1", "1_000", "1e", "-", "18446744073709551616", "-9223372036854775809", "0.1e-400")  # fmt: skip
-STRINGS = ('"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\x00"', '"\t"', '"\\x41"', '"\\u12"', '"', '"\\"', '"a" "b"',
+STRINGS = ('"\\ud800"', '"\\udc00\\ud800"', '"\\u0000"', '"\x00"', '"\t"', '"\\x41"', '"\\u12"', '"', '"\\"',
+'"a" "b"',
            '"\ufeff"', '"\\/"', "'a'", '"\u2028"', '"\\uD83D\\uDE22"', "\"" + "a" * 100_000 + '"')  # fmt: skip
 VALUES = (*NUMBERS, *STRINGS, "nul", "True", "undefined", "[1,]", "[,1]", '{"a":1,}', '{"a"}', '{"a":}', "{a:1}",
           '{"a":1 "b":2}', "[1}", "//x\n1", "/*x*/1", "[" * 500 + "]" * 500, '{"a":' * 500 + "1" + "}" * 500,
@@ -79,7 +84,8 @@ def corpus() -> list[bytes]:
     found: list[bytes] = []
     for value in VALUES:
         found += [
-            f'{{"model":"alone","messages":[{{"role":"user","content":"x"}}],"odd":{value}}}'.encode("utf-8", "replace"),
+            f'{{"model":"alone","messages":[{{"role":"user","content":"x"}}],"odd":{value}}}'.encode("utf-8",
+            "replace"),
             f'{{"model":"alone","messages":[{{"role":"user","content":{value}}}]}}'.encode("utf-8", "replace"),
             f'{{"model":{value},"messages":[{{"role":"user","content":"x"}}]}}'.encode("utf-8", "replace"),
             f'{{"model":"alone","messages":{value}}}'.encode("utf-8", "replace"),
@@ -109,8 +115,13 @@ async def test_odd_json(rig: Rig, form: Form, rows: Rows) -> None:
         for entry in standin.journal:
             loose, strict = json.loads(entry.body), orjson.loads(entry.body)
             split += loose["model"] != strict["model"] or loose["model"] != standin.persona.name
-    rows.add(36, f"{len(bodies)} odd JSON texts", "0 × 500; the model judged is the model sent, 100 %",
-             f"{fives} × 5xx; {split} differ", fives == 0 and split == 0)  # fmt: skip
+    rows.add(
+        36,
+        f"{len(bodies)} odd JSON texts",
+        "0 × 500; the model judged is the model sent, 100 %",
+        f"{fives} × 5xx; {split} differ",
+        fives == 0 and split == 0,
+    )
 
 
 async def test_bombs_of_json(form: Form, rows: Rows) -> None:
@@ -139,8 +150,13 @@ async def test_bombs_of_json(form: Form, rows: Rows) -> None:
             measured.append(f"{name} {answer.status} in {took:.0f} ms, busy {busy:.0f} ms")
             met = met and (answer.status == 200 or took <= 50) and busy <= 20
         rig.forget()
-    rows.add(37, "depth bomb, huge integers, 10^6 keys", "400 ≤ 50 ms, loop lag ≤ 20 ms (CPU of the loop's thread)",
-             "; ".join(measured), met or form == "short")  # fmt: skip
+    rows.add(
+        37,
+        "depth bomb, huge integers, 10^6 keys",
+        "400 ≤ 50 ms, loop lag ≤ 20 ms (CPU of the loop's thread)",
+        "; ".join(measured),
+        met or form == "short",
+    )
 
 
 async def test_a_byte_a_chunk(rig: Rig, form: Form, rows: Rows) -> None:
@@ -157,8 +173,13 @@ async def test_a_byte_a_chunk(rig: Rig, form: Form, rows: Rows) -> None:
             client.send(b"0\r\n\r\n")
             answer = await client.answer()
     cpu = (watch.last.cpu - watch.first.cpu) * 2**20 / count
-    rows.add(38, f"{count:,} chunks of a byte", "≤ 1 s CPU per MiB; right or 400",
-             f"{answer.status}, {cpu:.2f} s CPU per MiB", answer.status == 200 and cpu <= 1.0)  # fmt: skip
+    rows.add(
+        38,
+        f"{count:,} chunks of a byte",
+        "≤ 1 s CPU per MiB; right or 400",
+        f"{answer.status}, {cpu:.2f} s CPU per MiB",
+        answer.status == 200 and cpu <= 1.0,
+    )
 
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n" + AUTH.encode() + b"\r\n"
@@ -173,18 +194,23 @@ def smuggling() -> list[bytes]:
     te = b"transfer-encoding: chunked\r\n"
     variants = [
         te + LENGTH, LENGTH + te, LENGTH + LENGTH.replace(b": ", b": 1"), LENGTH + LENGTH, LENGTH[:-2] + b", 5\r\n",
-        b"content-length: +60\r\n", b"content-length: -1\r\n", b"content-length: 0x3c\r\n", b"content-length: 6_0\r\n",
+        b"content-length: +60\r\n", b"content-length: -1\r\n", b"content-length: 0x3c\r\n",
+        b"content-length: 6_0\r\n",
         b"content-length: 60 60\r\n", b"content-length:\r\n", b"content-length : 60\r\n", b" content-length: 60\r\n",
         b"content-length: 60\x00\r\n", b"content-length: \x0b60\r\n", b"content-length: 99999999999999999999\r\n",
         b"transfer-encoding: xchunked\r\n", b"transfer-encoding: chunked, identity\r\n",
         b"transfer-encoding: identity, chunked\r\n", b"transfer-encoding: chunked chunked\r\n",
-        b"transfer-encoding : chunked\r\n", b"transfer-encoding: \x0bchunked\r\n", b"transfer-encoding:\r\n chunked\r\n",
-        b"transfer-encoding: \"chunked\"\r\n", b"transfer_encoding: chunked\r\n", te + te, te + b"transfer-encoding: x\r\n",
-        b"transfer-encoding: gzip, chunked\r\n", b"x: y\ntransfer-encoding: chunked\r\n", b"x: y\rcontent-length: 5\r\n",
+        b"transfer-encoding : chunked\r\n", b"transfer-encoding: \x0bchunked\r\n",
+        b"transfer-encoding:\r\n chunked\r\n",
+        b"transfer-encoding: \"chunked\"\r\n", b"transfer_encoding: chunked\r\n", te + te,
+        te + b"transfer-encoding: x\r\n",
+        b"transfer-encoding: gzip, chunked\r\n", b"x: y\ntransfer-encoding: chunked\r\n",
+        b"x: y\rcontent-length: 5\r\n",
         b"x\r\n", b": x\r\n", b"a b: c\r\n", b"x: a\x00b\r\n", b"x: a\r b\r\n", b"\x01x: y\r\n", b"(x): y\r\n",
     ]  # fmt: skip
     found = [HEAD + lines + b"\r\n" + rest + SMUGGLED for lines in variants for rest in (CHUNKED, GOOD)]
-    sizes = (b"0x3c", b"+3c", b"-1", b"3c;", b"3c ", b" 3c", b"3_c", b"", b"g", b"3c\n", b"fffffffffffffffff1", b"3c\x00",
+    sizes = (b"0x3c", b"+3c", b"-1", b"3c;", b"3c ", b" 3c", b"3_c", b"", b"g", b"3c\n", b"fffffffffffffffff1",
+    b"3c\x00",
              b"3c;a=\"\r\n\"", b"3c\r\r")  # fmt: skip
     found += [HEAD + te + b"\r\n" + size + b"\r\n" + GOOD + b"\r\n0\r\n\r\n" + SMUGGLED for size in sizes]
     ends = (
@@ -224,8 +250,13 @@ async def test_smuggling(rig: Rig, form: Form, rows: Rows) -> None:
         names = [name.lower() for name, _ in entry.raw_headers]
         if names.count(b"content-length") != 1 or b"transfer-encoding" in names or orjson.loads(entry.body) is None:
             wrong.append((entry.body, 1, 1, 0))
-    rows.add(39, f"{len(payloads)} smuggling payloads against the proxy (no chains with other front-ends)",
-             "0 disagreements on number and bounds", f"{len(wrong)} {wrong[:3] if wrong else ''}", not wrong)  # fmt: skip
+    rows.add(
+        39,
+        f"{len(payloads)} smuggling payloads against the proxy (no chains with other front-ends)",
+        "0 disagreements on number and bounds",
+        f"{len(wrong)} {wrong[:3] if wrong else ''}",
+        not wrong,
+    )
 
 
 async def test_large_heads(rig: Rig, form: Form, rows: Rows) -> None:
@@ -256,9 +287,13 @@ async def test_large_heads(rig: Rig, form: Form, rows: Rows) -> None:
                         break
                 statuses.append((await reading).status)
                 taken = max(taken, sent)
-    rows.add(40, f"a header of {size // 2**20} MiB; 10^5 headers", "431; RSS +≤ 5 MB",
-             f"{statuses}; +{watch.rss_growth / 2**20:.1f} MB",
-             set(statuses) == {431} and watch.rss_growth <= 5 * 2**20)  # fmt: skip
+    rows.add(
+        40,
+        f"a header of {size // 2**20} MiB; 10^5 headers",
+        "431; RSS +≤ 5 MB",
+        f"{statuses}; +{watch.rss_growth / 2**20:.1f} MB",
+        set(statuses) == {431} and watch.rss_growth <= 5 * 2**20,
+    )
 
 
 async def test_compression_bombs(rig: Rig, form: Form, rows: Rows) -> None:
@@ -272,16 +307,20 @@ async def test_compression_bombs(rig: Rig, form: Form, rows: Rows) -> None:
     took = time.perf_counter() - begun
     assert 400 <= answer.status < 500, answer.status
     assert {asked.ending, streamed.ending} <= {"complete", "http error", "in-band error"}
-    rows.add(41, f"gzip bomb as a request ({len(packed) // 1024} KiB); compressed answers", "error ≤ 1 s; RSS +≤ 80 MB",
-             f"{answer.status} and {asked.ending} in {took:.2f} s; +{watch.rss_growth / 2**20:.0f} MB",
-             watch.rss_growth <= 80 * 2**20 and (took <= 1 or form == "short"))  # fmt: skip
+    rows.add(
+        41,
+        f"gzip bomb as a request ({len(packed) // 1024} KiB); compressed answers",
+        "error ≤ 1 s; RSS +≤ 80 MB",
+        f"{answer.status} and {asked.ending} in {took:.2f} s; +{watch.rss_growth / 2**20:.0f} MB",
+        watch.rss_growth <= 80 * 2**20 and (took <= 1 or form == "short"),
+    )
 
 
 async def test_a_refused_body_is_never_asked_for(rig: Rig, rows: Rows) -> None:
     continued = 0
     for _ in range(20):
         async with await Client.open(rig.proxy.url) as client:
-            client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-wrong-000000000\r\n"
+            client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer sk-wrong\r\n"
                         b"content-length: 60\r\nexpect: 100-continue\r\n\r\n")  # fmt: skip
             answer = await client.answer()
             continued += b"100 Continue" in client.received
@@ -298,7 +337,8 @@ async def test_a_refused_body_is_never_asked_for(rig: Rig, rows: Rows) -> None:
 async def test_parameter_bombs(rig: Rig, form: Form, rows: Rows) -> None:
     """What multiplies cost or time on the model's side."""
     bombs: list[dict[str, Any]] = [
-        {"n": 100_000}, {"n": -1}, {"n": 1e9}, {"n": "5"}, {"best_of": 10_000}, {"max_tokens": 10**9}, {"max_tokens": -1},
+        {"n": 100_000}, {"n": -1}, {"n": 1e9}, {"n": "5"}, {"best_of": 10_000}, {"max_tokens": 10**9},
+        {"max_tokens": -1},
         {"logprobs": True, "top_logprobs": 10**6}, {"stop": ["x"] * 10_000},
         {"tools": [{"type": "function", "function": {"name": f"f{n}"}} for n in range(2000)]},
         {"messages": [{"role": "user", "content": "x"}] * 20_000},
@@ -326,7 +366,8 @@ def a_body(draw: random.Random) -> dict[str, Any]:
                "content": draw.choice(["x", [{"type": "text", "text": "x"}], *odd])}  # fmt: skip
     body: dict[str, Any] = {"model": draw.choice(["alone", "alone", "strong", "none"]), "messages": [message]}
     names = ("temperature", "top_p", "n", "stream", "stream_options", "stop", "max_tokens", "tools", "tool_choice",
-             "response_format", "seed", "user", "metadata", "pointsman", "logit_bias", "modalities", "model", "messages",
+             "response_format", "seed", "user", "metadata", "pointsman", "logit_bias", "modalities", "model",
+             "messages",
              "parallel_tool_calls", "reasoning_effort", "odd")  # fmt: skip
     for name in draw.sample(names, draw.randint(0, 4)):
         body[name] = draw.choice(odd)
@@ -345,9 +386,13 @@ async def test_any_body(rig: Rig, form: Form, rows: Rows) -> None:
         shapes += answer.ending.startswith("silent")
         if len(rig.tuned.journal) > 2000:
             rig.forget()
-    rows.add(44, "requests generated from the API's fields (no OpenAPI document yet: not schemathesis)",
-             "0 × 5xx, 0 schema breaks in 20,000", f"{fives} × 5xx, {shapes} breaks in {count:,}",
-             fives == 0 and shapes == 0)  # fmt: skip
+    rows.add(
+        44,
+        "requests generated from the API's fields (no OpenAPI document yet: not schemathesis)",
+        "0 × 5xx, 0 schema breaks in 20,000",
+        f"{fives} × 5xx, {shapes} breaks in {count:,}",
+        fives == 0 and shapes == 0,
+    )
 
 
 async def test_limits_hold(rig: Rig) -> None:

@@ -21,9 +21,13 @@ from tests.proxy import oracle
 
 async def test_a_cut_at_every_place(rig: Rig, form: Form, rows: Rows) -> None:
     count, worst = await scenarios.cut_streams(rig, 5 if form == "short" else 40)
-    rows.add(17, "upstream cut after k events: FIN, RST, error, bare end, bad chunk",
-             "an in-band error within 100 ms for all, no [DONE]; no silent truncation",
-             f"{count}/{count} cuts in band, at most {worst * 1000:.0f} ms", worst <= 0.1 or form == "short")  # fmt: skip
+    rows.add(
+        17,
+        "upstream cut after k events: FIN, RST, error, bare end, bad chunk",
+        "an in-band error within 100 ms for all, no [DONE]; no silent truncation",
+        f"{count}/{count} cuts in band, at most {worst * 1000:.0f} ms",
+        worst <= 0.1 or form == "short",
+    )
 
 
 async def test_many_cuts(rig: Rig, form: Form, rows: Rows) -> None:
@@ -46,9 +50,13 @@ async def test_a_stalled_stream(rig: Rig, form: Form, rows: Rows) -> None:
     events = 4 if form == "short" else 20
     healthy = await rig.asks(slow, "hasty", at_once=slow, fault=f"pace=0.4 tokens={events}")
     cut = sum(each.ending != "complete" for each in healthy)
-    rows.add(18, "stalled stream; healthy slow ones beside it (an event each 0.8 T)",
-             "error at T ± 5 %; 0 of 200 healthy ones cut",
-             f"T ± {off:.1%} over {len(times)}; {cut} of {slow} cut", cut == 0 and (off <= 0.05 or form == "short"))  # fmt: skip
+    rows.add(
+        18,
+        "stalled stream; healthy slow ones beside it (an event each 0.8 T)",
+        "error at T ± 5 %; 0 of 200 healthy ones cut",
+        f"T ± {off:.1%} over {len(times)}; {cut} of {slow} cut",
+        cut == 0 and (off <= 0.05 or form == "short"),
+    )
 
 
 async def test_pings_are_no_content(rig: Rig, form: Form, rows: Rows) -> None:
@@ -57,8 +65,13 @@ async def test_pings_are_no_content(rig: Rig, form: Form, rows: Rows) -> None:
     asked = await rig.ask("hasty", fault="pings every=0.05")
     took = time.perf_counter() - begun
     assert asked.ending in ("http error", "in-band error")
-    rows.add(19, "endless `: ping` and no content", "error at the first-content deadline T ± 5 %",
-             f"T + {(took - 0.5) / 0.5:.1%}", took - 0.5 < 0.025 or form == "short")  # fmt: skip
+    rows.add(
+        19,
+        "endless `: ping` and no content",
+        "error at the first-content deadline T ± 5 %",
+        f"T + {(took - 0.5) / 0.5:.1%}",
+        took - 0.5 < 0.025 or form == "short",
+    )
 
 
 async def test_pings_in_mid_stream(rig: Rig, form: Form, rows: Rows) -> None:
@@ -70,13 +83,22 @@ async def test_pings_in_mid_stream(rig: Rig, form: Form, rows: Rows) -> None:
                 await asked.ended()
         except TimeoutError:
             asked.leave("rst")
-            rows.add("19b", "the same after 3 content events", "error at the content-idle deadline T ± 5 %",
-                     "none: there is no content-idle timeout yet, comments count as progress until `total`",
-                     False) if form == "long" else pytest.skip("no content-idle timeout yet")  # fmt: skip
+            rows.add(
+                "19b",
+                "the same after 3 content events",
+                "error at the content-idle deadline T ± 5 %",
+                "none: there is no content-idle timeout yet, comments count as progress until `total`",
+                False,
+            ) if form == "long" else pytest.skip("no content-idle timeout yet")
             return
     late = time.perf_counter() - asked.answer.stamps[-1]
-    rows.add("19b", "the same after 3 content events", "error at the content-idle deadline T ± 5 %",
-             f"after {late:.2f} s", asked.ending == "in-band error")  # fmt: skip
+    rows.add(
+        "19b",
+        "the same after 3 content events",
+        "error at the content-idle deadline T ± 5 %",
+        f"after {late:.2f} s",
+        asked.ending == "in-band error",
+    )
 
 
 def chunk(text: str, finish: str | None = None) -> bytes:
@@ -127,8 +149,13 @@ def test_every_split_reads_the_same(form: Form, rows: Rows) -> None:
             places = sorted(draw.randrange(len(data)) for _ in range(draw.randint(2, 40)))
             differ += said(relayed(cut_up(data, places))[0]) != want
             count += 1
-    rows.add(20, "streams split at every byte and at random", "identical parse, 100,000 examples",
-             f"{differ} differ in {count:,}", differ == 0)  # fmt: skip
+    rows.add(
+        20,
+        "streams split at every byte and at random",
+        "identical parse, 100,000 examples",
+        f"{differ} differ in {count:,}",
+        differ == 0,
+    )
 
 
 def said(out: bytes) -> list[bytes]:
@@ -165,8 +192,13 @@ async def test_usage_missing(rig: Rig, form: Form, rows: Rows) -> None:
     off = abs(booked - true) / true
     flagged = await asyncio.to_thread(flagged_tokens, rig)
     total = sum(sum(line["tokens"].values()) for line in lines.values())
-    rows.add(22, "usage missing", "never 0 for delivered text; within 2 %; 100 % flagged",
-             f"off by {off:.1%}; {flagged / total:.0%} flagged", off <= 0.02 and flagged == total)  # fmt: skip
+    rows.add(
+        22,
+        "usage missing",
+        "never 0 for delivered text; within 2 %; 100 % flagged",
+        f"off by {off:.1%}; {flagged / total:.0%} flagged",
+        off <= 0.02 and flagged == total,
+    )
 
 
 def flagged_tokens(rig: Rig) -> float:
@@ -183,8 +215,13 @@ async def test_an_endless_line(rig: Rig, form: Form, rows: Rows) -> None:
     assert {each.ending for each in asked} <= {"http error", "in-band error"}
     assert max(len(each.client.received) for each in asked) < MAX_EVENT
     each = watch.rss_growth / 2**20 / 10
-    rows.add(23, "a line of 4 MB without an end, 10 at once", "error within 1 s; at most 4 MiB more per stream",
-             f"{took:.2f} s; +{each:.1f} MiB per stream", (took <= 1.0 or form == "short") and each <= 4.0)  # fmt: skip
+    rows.add(
+        23,
+        "a line of 4 MB without an end, 10 at once",
+        "error within 1 s; at most 4 MiB more per stream",
+        f"{took:.2f} s; +{each:.1f} MiB per stream",
+        (took <= 1.0 or form == "short") and each <= 4.0,
+    )
 
 
 async def test_events_keep_their_order(rig: Rig, form: Form, rows: Rows) -> None:
@@ -231,10 +268,13 @@ def test_noise_is_never_a_crash(form: Form, rows: Rows) -> None:
         for event in said(out):
             if event.startswith(b"data:") and b"[DONE]" not in event:
                 assert isinstance(json.loads(payload(event))["choices"], list), event
-    rows.add(25, "random damage to the upstream's bytes",
-             "30 min of fuzz: 0 crashes, 0 hangs over 50 ms (CPU)",
-             f"{count:,} streams in {1.5 if form == 'short' else 120} s, 0 crashes, slowest {worst * 1000:.1f} ms",
-             worst <= 0.05)  # fmt: skip
+    rows.add(
+        25,
+        "random damage to the upstream's bytes",
+        "30 min of fuzz: 0 crashes, 0 hangs over 50 ms (CPU)",
+        f"{count:,} streams in {1.5 if form == 'short' else 120} s, 0 crashes, slowest {worst * 1000:.1f} ms",
+        worst <= 0.05,
+    )
 
 
 def payload(event: bytes) -> bytes:
@@ -262,8 +302,13 @@ async def test_broken_streams_are_billed(rig: Rig, form: Form, rows: Rows) -> No
             true += sum(v for k, v in calls[each.number][0].bill.items() if k != "cached_tokens")
         await asyncio.to_thread(rig.check)
     off = abs(booked - true) / true
-    rows.add(26, "partial answers", "ledger within 2 % of the oracle over 5,000 broken streams",
-             f"off by {off:.1%} over {count:,}", off <= 0.02 or form == "short")  # fmt: skip
+    rows.add(
+        26,
+        "partial answers",
+        "ledger within 2 % of the oracle over 5,000 broken streams",
+        f"off by {off:.1%} over {count:,}",
+        off <= 0.02 or form == "short",
+    )
 
 
 async def test_a_reported_usage_is_booked_to_the_token(rig: Rig) -> None:

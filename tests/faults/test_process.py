@@ -7,6 +7,8 @@ import resource
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 from tests.faults import scenarios
 from tests.faults.client import Client
@@ -17,7 +19,7 @@ from tests.faults.rows import Rows
 
 
 class Load:
-    """Requests at a fixed rate, each on a connection of its own, until told to stop; readiness decides if asked to."""
+    """Requests at a fixed rate, each on a connection of its own, until the block ends."""
 
     def __init__(self, rig: Rig, rate: float, *, policy: str = "alone", stream: bool = False) -> None:
         self.rig, self.rate, self.policy, self.stream = rig, rate, policy, stream
@@ -72,17 +74,29 @@ async def test_reloads_under_load(form: Form, rows: Rows) -> None:
                         f"{good}# {number}\n".replace("output: 0.4", f"output: 0.{number + 10}")
                     )
                     want = len(load.configs) + 1
-                    await wait_for(lambda want=want: len(load.configs) >= want, 10)  # type: ignore[misc]
+                    await wait_for(partial(reached, load.configs, want), 10)
                     slowest = max(slowest, time.perf_counter() - begun)
                 await asyncio.sleep(pause)
         rig.proxy.config.write_text(good)
         await asyncio.to_thread(rig.check)
-    rows.add(55, f"{reloads} config reloads under load, a fifth of them bad", "0 failed, 0 mixed; effective ≤ 1 s",
-             f"{load.bad} failed of {load.endings.total()}; {len(load.configs)} configs; {slowest:.2f} s",
-             load.bad == 0 and (slowest <= 1.0 or form == "short"))  # fmt: skip
+    rows.add(
+        55,
+        f"{reloads} config reloads under load, a fifth of them bad",
+        "0 failed, 0 mixed; effective ≤ 1 s",
+        f"{load.bad} failed of {load.endings.total()}; {len(load.configs)} configs; {slowest:.2f} s",
+        load.bad == 0 and (slowest <= 1.0 or form == "short"),
+    )
 
 
-async def wait_for(what, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def reached(counter: Counter[str], size: int) -> bool:
+    return len(counter) >= size
+
+
+def said(rig: Rig, text: str, times: int) -> bool:
+    return rig.proxy.text.count(text) >= times
+
+
+async def wait_for(what: Callable[[], bool], seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while not what():
             await asyncio.sleep(0.01)
@@ -102,10 +116,17 @@ async def test_sigterm_with_live_streams(form: Form, rows: Rows) -> None:
         code = await asyncio.to_thread(ended, rig)
         late = time.perf_counter() - last
         records = len(rig.records())
-    rows.add(57, f"SIGTERM with {count} live streams", "0 cut, 0 refused; exit ≤ longest + 2 s",
-             f"{endings['complete']}/{count} whole, {refused} refused, exit {code} after {late:.1f} s",
-             endings["complete"] == count and not refused and code == 0 and records >= count
-             and (late <= 2 or form == "short"))  # fmt: skip
+    rows.add(
+        57,
+        f"SIGTERM with {count} live streams",
+        "0 cut, 0 refused; exit ≤ longest + 2 s",
+        f"{endings['complete']}/{count} whole, {refused} refused, exit {code} after {late:.1f} s",
+        endings["complete"] == count
+        and not refused
+        and code == 0
+        and records >= count
+        and (late <= 2 or form == "short"),
+    )
 
 
 def ended(rig: Rig) -> int:
@@ -125,9 +146,13 @@ async def test_the_drains_limit(form: Form, rows: Rows) -> None:
         code = await asyncio.to_thread(ended, rig)
         records = rig.records()
         booked = sum(bool(line["tokens"]) for line in records)
-    rows.add(58, "SIGTERM, the drain's limit before the streams' end", "100 % told in band, 0 bare ends, ledger complete",
-             f"{endings['in-band error']}/{count} told ({told} by code), {len(records)} records, {booked} with tokens",
-             endings["in-band error"] == told == count == len(records) == booked and code == 0)  # fmt: skip
+    rows.add(
+        58,
+        "SIGTERM, the drain's limit before the streams' end",
+        "100 % told in band, 0 bare ends, ledger complete",
+        f"{endings['in-band error']}/{count} told ({told} by code), {len(records)} records, {booked} with tokens",
+        endings["in-band error"] == told == count == len(records) == booked and code == 0,
+    )
 
 
 async def test_rolling_replacement(form: Form, rows: Rows) -> None:
@@ -139,15 +164,20 @@ async def test_rolling_replacement(form: Form, rows: Rows) -> None:
         ):
             for each in range(1 if form == "short" else 3):
                 rig.proxy.signal(signal.SIGUSR2)
-                await wait_for(lambda each=each: rig.proxy.text.count("a worker was replaced") >= 2 * each + 2, 60)  # type: ignore[misc]
+                await wait_for(partial(said, rig, "a worker was replaced", 2 * each + 2), 60)
             await asyncio.gather(*(asked.ended() for asked in live))
             cut = sum(asked.ending != "complete" for asked in live)
         await wait_for(lambda: len(before & set(family(rig.proxy.pid))) == 1, 20)
         after = set(family(rig.proxy.pid))
         rig.forget()
-    rows.add(59, "rolling replacement of all workers under load", "0 errors, 0 refused; live streams finish",
-             f"{load.bad} of {load.endings.total()} failed, {cut} of 10 streams cut; "
-             f"{len(before - after)} processes replaced", load.bad == 0 and cut == 0 and len(before - after) >= 2)  # fmt: skip
+    rows.add(
+        59,
+        "rolling replacement of all workers under load",
+        "0 errors, 0 refused; live streams finish",
+        f"{load.bad} of {load.endings.total()} failed, {cut} of 10 streams cut; "
+        f"{len(before - after)} processes replaced",
+        load.bad == 0 and cut == 0 and len(before - after) >= 2,
+    )
 
 
 async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
@@ -165,9 +195,15 @@ async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
         booked = await asyncio.to_thread(rig.settled, count - lost + load.endings.total())
         rig.forget()
     met = load.bad == 0 and len(booked) >= count - lost and (0 < lost < count or form == "short")
-    rows.add(60, "kill -9 of one of two workers", "only its streams are lost; replaced ≤ 2 s; ledger loss ≤ 1 s",
-             f"{lost} of {count} streams lost, {load.bad} of {load.endings.total()} after it; replaced in {took:.1f} s; lost calls have "
-             "no record (no spool yet)", met and (took <= 2 or form == "short"))  # fmt: skip
+    rows.add(
+        60,
+        "kill -9 of one of two workers",
+        "only its streams are lost; replaced ≤ 2 s; ledger loss ≤ 1 s",
+        f"{lost} of {count} streams lost, {load.bad} of {load.endings.total()} after it; replaced in {took:.1f} s; lost "
+        f"calls have "
+        "no record (no spool yet)",
+        met and (took <= 2 or form == "short"),
+    )
 
 
 async def test_descriptors_run_out(form: Form, rows: Rows) -> None:
@@ -194,9 +230,13 @@ async def test_descriptors_run_out(form: Form, rows: Rows) -> None:
             cut = sum(asked.ending != "complete" for asked in live)
         alive = rig.proxy.process is not None and rig.proxy.process.poll() is None
         rig.forget()
-    rows.add(61, f"nofile 256, {count} clients", "0 crash; live streams unharmed; ≤ 10 log lines/s; recovery ≤ 2 s",
-             f"alive: {alive}; {cut} of 20 streams cut; {size / 2:.0f} lines/s; recovery {recovery:.1f} s",
-             alive and cut == 0 and size / 2 <= 10 and (recovery <= 2 or form == "short"))  # fmt: skip
+    rows.add(
+        61,
+        f"nofile 256, {count} clients",
+        "0 crash; live streams unharmed; ≤ 10 log lines/s; recovery ≤ 2 s",
+        f"alive: {alive}; {cut} of 20 streams cut; {size / 2:.0f} lines/s; recovery {recovery:.1f} s",
+        alive and cut == 0 and size / 2 <= 10 and (recovery <= 2 or form == "short"),
+    )
 
 
 async def test_series_are_bounded(rig: Rig, form: Form, rows: Rows) -> None:
@@ -205,18 +245,26 @@ async def test_series_are_bounded(rig: Rig, form: Form, rows: Rows) -> None:
     with Watch(rig.proxy.pid) as watch:
         await scenarios.unique_names(rig, count)
     page = await asyncio.to_thread(scrape, rig.proxy.admin)
-    rows.add(64, f"{2 * count:,} unique models, paths, users and headers", "≤ 5,000 series; scrape ≤ 200 ms; RSS +≤ 20 MB",
-             f"{page.series} series, {page.seconds * 1000:.0f} ms, +{watch.rss_growth / 2**20:.1f} MB",
-             page.series <= 5000 and watch.rss_growth <= 20 * 2**20 and (page.seconds <= 0.2 or form == "short"))  # fmt: skip
+    rows.add(
+        64,
+        f"{2 * count:,} unique models, paths, users and headers",
+        "≤ 5,000 series; scrape ≤ 200 ms; RSS +≤ 20 MB",
+        f"{page.series} series, {page.seconds * 1000:.0f} ms, +{watch.rss_growth / 2**20:.1f} MB",
+        page.series <= 5000 and watch.rss_growth <= 20 * 2**20 and (page.seconds <= 0.2 or form == "short"),
+    )
 
 
 async def test_the_loop_is_free(rig: Rig, form: Form, rows: Rows) -> None:
     """Nothing waits on the loop's thread: no file, no look-up, no program; seen by audit hooks inside the process."""
     lag = await scenarios.loop_is_free(rig, 30 if form == "short" else 3000)
-    rows.add(65, "loop-blocking calls (audit hooks)", "0 found; lag p99 ≤ 10 ms, max ≤ 50 ms",
-             f"0 found; lag p99 {lag['lag_p99']:.1f}, max {lag['lag_max']:.0f} ms; "
-             f"at most {lag['busiest']:.0f} ms of CPU in a row",
-             lag["busiest"] <= 50 and (lag["lag_max"] <= 50 and lag["lag_p99"] <= 10 or form == "short"))  # fmt: skip
+    rows.add(
+        65,
+        "loop-blocking calls (audit hooks)",
+        "0 found; lag p99 ≤ 10 ms, max ≤ 50 ms",
+        f"0 found; lag p99 {lag['lag_p99']:.1f}, max {lag['lag_max']:.0f} ms; "
+        f"at most {lag['busiest']:.0f} ms of CPU in a row",
+        lag["busiest"] <= 50 and ((lag["lag_max"] <= 50 and lag["lag_p99"] <= 10) or form == "short"),
+    )
 
 
 FAULTS = ("status=500", "status=429 retry-after=1", "cut after=3", "reset", "stall after=2", "error-event after=2",
@@ -260,7 +308,10 @@ async def test_soak(form: Form, rows: Rows) -> None:
         flat = noise <= rig.baseline
     grown = (end.rss - start.rss) / 2**20
     slope = grown * 3600 / seconds
-    rows.add(66, f"soak of {seconds} s (the short form of 2 h), 5 % faults, 5 % leave",
-             "RSS slope ≤ 1 MB/h; descriptors, tasks flat; errors 0",
-             f"{count:,} requests, +{grown:.1f} MB ({slope:.0f} MB/h at this rate), flat: {flat}",
-             flat and (grown <= 5 or form == "short"))  # fmt: skip
+    rows.add(
+        66,
+        f"soak of {seconds} s (the short form of 2 h), 5 % faults, 5 % leave",
+        "RSS slope ≤ 1 MB/h; descriptors, tasks flat; errors 0",
+        f"{count:,} requests, +{grown:.1f} MB ({slope:.0f} MB/h at this rate), flat: {flat}",
+        flat and (grown <= 5 or form == "short"),
+    )

@@ -87,6 +87,11 @@ def test_every_sabotage_is_named_here() -> None:
     assert CAUGHT.keys() | STOPS.keys() == SABOTAGES.keys()
 
 
+def run_and_check(scenario: Scenario, rig: Rig) -> None:
+    asyncio.run(scenario(rig))  # type: ignore[arg-type]
+    rig.check()
+
+
 @pytest.fixture
 def broken(running: Rig) -> Iterator[Rig]:
     """The module's rig, mended afterwards."""
@@ -104,18 +109,17 @@ def test_it_is_caught(broken: Rig, name: str) -> None:
     scenario, reason = CAUGHT[name]
     broken.sabotage(name)
     with pytest.raises((AssertionError, TimeoutError, ValueError), match=reason):
-        asyncio.run(scenario(broken))  # type: ignore[arg-type]
-        broken.check()
+        run_and_check(scenario, broken)
 
 
 @pytest.mark.parametrize("name", LEAKS)
 def test_leaks_are_caught(name: str) -> None:
     """What they leave behind stays: each has a rig of its own."""
     scenario, reason = CAUGHT[name]
-    with Rig(sabotage=name) as rig, pytest.raises(AssertionError, match=reason):
+    with Rig(sabotage=name) as rig:
         rig.patience = 1.5
-        asyncio.run(scenario(rig))  # type: ignore[arg-type]
-        rig.check()
+        with pytest.raises(AssertionError, match=reason):
+            run_and_check(scenario, rig)
 
 
 @pytest.mark.parametrize("name", STOPS)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from proxy.admin import application
 from proxy.app import App
@@ -23,14 +24,17 @@ from tests.faults.rows import Rows
 ROOT = Path(__file__).parents[2]
 
 FIELDS = (
-    "api_base", "base_url", "api_key", "api_version", "api_type", "azure_endpoint", "organization", "host", "endpoint",
-    "endpoint_url", "url", "uri", "target", "target_url", "upstream", "upstream_url", "proxy", "proxy_url", "http_proxy",
+    "api_base", "base_url", "api_key", "api_version", "api_type", "azure_endpoint", "organization", "host",
+    "endpoint",
+    "endpoint_url", "url", "uri", "target", "target_url", "upstream", "upstream_url", "proxy", "proxy_url",
+    "http_proxy",
     "custom_llm_provider", "provider", "model_info", "litellm_params", "extra_headers", "extra_body", "headers",
     "vertex_credentials", "aws_bedrock_runtime_endpoint", "region", "region_name", "deployment_id", "callback_url",
     "webhook", "webhook_url", "spec_path", "chat_template", "lora_path", "image_url", "file_url", "config",
 )  # fmt: skip
 HEADERS = (
-    "x-portkey-custom-host", "x-custom-host", "x-upstream-url", "x-base-url", "x-forwarded-host", "x-forwarded-server",
+    "x-portkey-custom-host", "x-custom-host", "x-upstream-url", "x-base-url", "x-forwarded-host",
+    "x-forwarded-server",
     "x-original-url", "x-rewrite-url", "x-target-url", "forwarded", "x-host", "x-http-host-override", "x-api-base",
     "x-litellm-api-base", "openai-api-base", "destination", "x-envoy-original-path", "x-real-ip", "via", "referer",
 )  # fmt: skip
@@ -95,26 +99,33 @@ async def test_a_caller_cannot_choose_the_destination(rig: Rig, form: Form, rows
                 message = [{"role": "user", "content": parts}]
                 await (await rig.start("alone", stream=False, client=client, fields={"messages": message})).ended()
                 sent += 1
-            client.send(b"POST http://127.0.0.1:%d/v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+            client.send(b"POST http://127.0.0.1:%d/v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
                         % port)  # fmt: skip
             await client.answer()
         await asyncio.sleep(0.3)
-    rows.add(67, f"{len(FIELDS)} fields, {len(HEADERS)} headers, {len(spellings(1))} spellings of a URL",
-             "0 connections off the list; 0 key bytes", f"{len(heard)} connections in {sent} requests", not heard)  # fmt: skip
+    rows.add(
+        67,
+        f"{len(FIELDS)} fields, {len(HEADERS)} headers, {len(spellings(1))} spellings of a URL",
+        "0 connections off the list; 0 key bytes",
+        f"{len(heard)} connections in {sent} requests",
+        not heard,
+    )
 
 
 ESCAPES = (
     "{{ ''.__class__.__mro__ }}", "{{ self }}", "{{ self._TemplateReference__context }}", "{{ cycler.__init__ }}",
     "{{ lipsum.__globals__ }}", "{{ config }}", "{{ request }}", "{{ ''|attr('__class__') }}", "{{ [].__class__ }}",
     "{{ dict.mro() }}", "{{ x.__init__.__globals__ }}", "{{ ().__class__.__bases__[0].__subclasses__() }}",
-    "{{ namespace.__init__ }}", "{{ joiner.__init__ }}", "{% import 'os' as o %}{{ o }}", "{% include '/etc/passwd' %}",
+    "{{ namespace.__init__ }}", "{{ joiner.__init__ }}", "{% import 'os' as o %}{{ o }}",
+    "{% include '/etc/passwd' %}",
     "{{ 'a'.format.__globals__ }}", "{{ '%s' % x.__class__ }}", "{{ ''['__class__'] }}", "{{ x['__class__'] }}",
 )  # fmt: skip
 BOMBS = (
     "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}", "{{ 'a' * 1000000000 }}",
     "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ range(1000000000)|list|length }}",
     "{% set x = 'aaaaaaaaaa' %}{% for i in range(40) %}{% set x = x ~ x %}{% endfor %}{{ x }}",
-    "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}", "{{ 'a'|indent(1000000000) }}", "{{ '%1000000000d'|format(1) }}",
+    "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}", "{{ 'a'|indent(1000000000) }}",
+    "{{ '%1000000000d'|format(1) }}",
     "{{ range(1000000)|join('x' * 10000) }}", "{% for i in range(10**9) %}{% endfor %}",
 )  # fmt: skip
 
@@ -122,8 +133,11 @@ BOMBS = (
 def test_templates_cannot_escape(form: Form, rows: Rows) -> None:
     """As stored prompts, which operators write: refused, or bounded. As values, which callers choose: never read."""
     slowest, escaped = 0.0, []
-    wrapped = [frame.format(each) for each in (*ESCAPES, *BOMBS)
-               for frame in ("{}", "a {} b", "{{% if x %}}{}{{% endif %}}", "{{% raw %}}{{% endraw %}}{}")]  # fmt: skip
+    wrapped = [
+        frame.format(each)
+        for each in (*ESCAPES, *BOMBS)
+        for frame in ("{}", "a {} b", "{{% if x %}}{}{{% endif %}}", "{{% raw %}}{{% endraw %}}{}")
+    ]
     for source in wrapped:
         begun = time.thread_time()
         template, _ = compile_template(source)
@@ -140,8 +154,13 @@ def test_templates_cannot_escape(form: Form, rows: Rows) -> None:
     for value in (*ESCAPES, *BOMBS, "{{ 7*7 }}", "{% raw %}", "${7*7}", "#{7*7}", "<%= 7*7 %>"):
         if template.render({"x": value}) != f"{value}, {value.upper()}":
             escaped.append(value)
-    rows.add(68, f"{len(wrapped)} template escapes and bombs, and as values", "escapes 0; refused ≤ 100 ms (CPU)",
-             f"{len(escaped)} escaped, slowest {slowest * 1000:.1f} ms", not escaped and slowest <= 0.1)  # fmt: skip
+    rows.add(
+        68,
+        f"{len(wrapped)} template escapes and bombs, and as values",
+        "escapes 0; refused ≤ 100 ms (CPU)",
+        f"{len(escaped)} escaped, slowest {slowest * 1000:.1f} ms",
+        not escaped and slowest <= 0.1,
+    )
 
 
 TRICKS = (
@@ -153,13 +172,15 @@ TRICKS = (
     ("x-http-method-override: GET",), ("connection: authorization",),
 )  # fmt: skip
 DATA_PATHS = (
-    "/v1/chat/completions", "/chat/completions", "/v1/models", "/models", "/v1/models/alone", "/v1//models", "//v1/models",
+    "/v1/chat/completions", "/chat/completions", "/v1/models", "/models", "/v1/models/alone", "/v1//models",
+    "//v1/models",
     "/v1/models/", "/v1/models/../models", "/v1/%6dodels", "/v1/models;x", "/healthz/../v1/models", "/v1/models%00",
     "/v1/models?x=/healthz", "/healthz/%2e%2e/v1/models", "http://x/v1/models", "/V1/MODELS", "/v1/models/%2e%2e",
     "/metrics", "/admin/config", "/admin/reload", "/docs", "/openapi.json", "/debug", "/v1/../metrics", "/.env",
 )  # fmt: skip
 ADMIN_PATHS = (
-    "/admin/config", "/admin/reload", "/admin/config/", "//admin/config", "/admin//config", "/healthz/../admin/config",
+    "/admin/config", "/admin/reload", "/admin/config/", "//admin/config", "/admin//config",
+    "/healthz/../admin/config",
     "/admin/%63onfig", "/metrics/../admin/config", "/ADMIN/CONFIG", "/admin/config?x=/healthz", "/admin/config;x",
     "/admin/", "/admin", "/docs", "/openapi.json", "/redoc",
 )  # fmt: skip
@@ -189,11 +210,16 @@ async def test_every_route_wants_its_key(rig: Rig, form: Form, rows: Rows) -> No
                         count += 1
                         if 200 <= status < 300 or status >= 500:
                             wrong.append((who, method, path, trick, status))
-    rows.add(69, f"every route × keys × {len(TRICKS)} Host and path tricks", "unexpected 2xx: 0; every route in the matrix",
-             f"{len(wrong)} in {count:,} {wrong[:3] if wrong else ''}", not wrong)  # fmt: skip
+    rows.add(
+        69,
+        f"every route × keys × {len(TRICKS)} Host and path tricks",
+        "unexpected 2xx: 0; every route in the matrix",
+        f"{len(wrong)} in {count:,} {wrong[:3] if wrong else ''}",
+        not wrong,
+    )
 
 
-def _nothing():  # type: ignore[no-untyped-def]
+def _nothing() -> tuple[Any, Any, Any]:
     class Nothing:
         def __getattr__(self, name: str) -> "Nothing":
             return self
@@ -235,8 +261,13 @@ async def test_canaries_through_every_fault(rig: Rig, form: Form, rows: Rows) ->
     await scenarios.odd_headers(rig)
     await scenarios.too_large(rig)
     await asyncio.to_thread(rig.check)
-    rows.add(71, "secret and prompt canaries through every fault", "0 hits in logs, metrics, errors, other models",
-             f"0 hits in {count} faults", True)  # fmt: skip
+    rows.add(
+        71,
+        "secret and prompt canaries through every fault",
+        "0 hits in logs, metrics, errors, other models",
+        f"0 hits in {count} faults",
+        True,
+    )
 
 
 def test_the_supply_chain(form: Form, rows: Rows) -> None:
@@ -255,6 +286,10 @@ def test_the_supply_chain(form: Form, rows: Rows) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
     )
     opened = int(done.stdout)
-    rows.add(76, "supply chain", "runtime packages ≤ 40; hashes 100 %; sockets and programs at import 0",
-             f"{len(pins)} packages, {len(unhashed)} without a hash, {opened} at import",
-             len(pins) <= 40 and not unhashed and opened == 0)  # fmt: skip
+    rows.add(
+        76,
+        "supply chain",
+        "runtime packages ≤ 40; hashes 100 %; sockets and programs at import 0",
+        f"{len(pins)} packages, {len(unhashed)} without a hash, {opened} at import",
+        len(pins) <= 40 and not unhashed and opened == 0,
+    )

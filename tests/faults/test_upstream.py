@@ -28,7 +28,8 @@ async def test_what_is_added_at_an_easy_rate(rig: Rig, form: Form, rows: Rows) -
     """One after the other, direct and through, in turns: the machine's noise meets both alike."""
     if form == "short":
         return
-    through, direct = [], []
+    through: list[float] = []
+    direct: list[float] = []
     body = json.dumps(rig.body("alone", "acme", stream=False)).encode()
     headers = {"acme": KEYS["acme"], "direct": str(rig.tuned.key)}
     async with await Client.open(rig.proxy.url) as a, await Client.open(rig.tuned.url) as b:
@@ -42,8 +43,13 @@ async def test_what_is_added_at_an_easy_rate(rig: Rig, form: Form, rows: Rows) -
                 times.append((time.perf_counter() - begun) * 1000)
     p50 = statistics.median(through) - statistics.median(direct)
     p99 = statistics.quantiles(through, n=100)[98] - statistics.quantiles(direct, n=100)[98]
-    rows.add("1b", "none: latency added (client and model in one process beside it)", "p50 ≤ 3 ms, p99 ≤ 10 ms",
-             f"p50 {p50:.2f} ms, p99 {p99:.2f} ms", p50 <= 3 and p99 <= 10)  # fmt: skip
+    rows.add(
+        "1b",
+        "none: latency added (client and model in one process beside it)",
+        "p50 ≤ 3 ms, p99 ≤ 10 ms",
+        f"p50 {p50:.2f} ms, p99 {p99:.2f} ms",
+        p50 <= 3 and p99 <= 10,
+    )
 
 
 async def test_the_keep_alive_race(form: Form, rows: Rows) -> None:
@@ -62,8 +68,13 @@ async def test_the_keep_alive_race(form: Form, rows: Rows) -> None:
             calls = len(rig.tuned.journal)
         await asyncio.to_thread(rig.check)
     twice = calls - tries
-    rows.add(12, "keep-alive race at T ± 1 ms", "0 errors in 5,000; duplicates ≤ 0.1 %",
-             f"{bad} errors in {tries:,}; {twice} duplicates", bad == 0 and twice <= tries / 1000)  # fmt: skip
+    rows.add(
+        12,
+        "keep-alive race at T ± 1 ms",
+        "0 errors in 5,000; duplicates ≤ 0.1 %",
+        f"{bad} errors in {tries:,}; {twice} duplicates",
+        bad == 0 and twice <= tries / 1000,
+    )
 
 
 async def test_a_black_hole_is_left_at_the_connect_timeout(form: Form, rows: Rows) -> None:
@@ -73,9 +84,13 @@ async def test_a_black_hole_is_left_at_the_connect_timeout(form: Form, rows: Row
         took = time.perf_counter() - begun
         assert {each.ending for each in asked} == {"complete"}
         await asyncio.to_thread(rig.check)
-    rows.add("9b", "SYN black hole of the first route's model, with a fallback",
-             "0 errors, each ≤ the connect timeout of 2 s + 0.2 s", f"0 errors, {took:.2f} s for 8 at once",
-             took <= 2.2 or form == "short")  # fmt: skip
+    rows.add(
+        "9b",
+        "SYN black hole of the first route's model, with a fallback",
+        "0 errors, each ≤ the connect timeout of 2 s + 0.2 s",
+        f"0 errors, {took:.2f} s for 8 at once",
+        took <= 2.2 or form == "short",
+    )
 
 
 async def test_silence_after_the_head(form: Form, rows: Rows) -> None:
@@ -88,9 +103,13 @@ async def test_silence_after_the_head(form: Form, rows: Rows) -> None:
         offs = [abs((calls[1].received - calls[0].received) - 0.5) / 0.5 for calls in firsts.values()]
         closed = max((calls[0].finished or 1e12) - calls[1].received for calls in firsts.values())
         await asyncio.to_thread(rig.check)
-    rows.add(15, "200, then silence", "switched at T ± 5 %; the old call closed ≤ 1 s; 0 errors",
-             f"T ± {max(offs):.1%}, closed after {closed:.2f} s, 0 errors of {len(asked)} ({took:.1f} s)",
-             closed <= 1 and (max(offs) <= 0.05 or form == "short"))  # fmt: skip
+    rows.add(
+        15,
+        "200, then silence",
+        "switched at T ± 5 %; the old call closed ≤ 1 s; 0 errors",
+        f"T ± {max(offs):.1%}, closed after {closed:.2f} s, 0 errors of {len(asked)} ({took:.1f} s)",
+        closed <= 1 and (max(offs) <= 0.05 or form == "short"),
+    )
 
 
 async def test_an_error_as_the_first_event(rig: Rig, form: Form, rows: Rows) -> None:
@@ -102,8 +121,13 @@ async def test_an_error_as_the_first_event(rig: Rig, form: Form, rows: Rows) -> 
             asked = await rig.asks(count // 4 + 1, "pair", fault=fault)
             hidden += sum(each.ending == "complete" for each in asked)
     total = 4 * (count // 4 + 1)
-    rows.add(16, "error as the first event under 200, with a healthy fallback", "100 % hidden",
-             f"{hidden} of {total}", hidden == total)  # fmt: skip
+    rows.add(
+        16,
+        "error as the first event under 200, with a healthy fallback",
+        "100 % hidden",
+        f"{hidden} of {total}",
+        hidden == total,
+    )
 
 
 async def test_a_bad_network_between(form: Form, rows: Rows) -> None:
