@@ -34,7 +34,7 @@ lint: .venv/dev  ## ruff and mypy
 	$(BIN)/mypy
 
 check: .venv/serve  ## check the example configs as a user's CI would
-	$(BIN)/pointsman check --strict --no-env -c policies/examples/demo.yaml
+	@set -e; for config in policies/examples/*.yaml; do $(BIN)/pointsman check --strict --no-env -c $$config; done
 
 coverage: .venv/dev  ## the two pure packages must be covered fully by their own tests
 	$(BIN)/coverage run --branch --source policies -m pytest -q tests/policies && $(BIN)/coverage report --fail-under 100

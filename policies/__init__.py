@@ -1,6 +1,6 @@
 """Decide: facts in, a decision and its trace out. Pure."""
 
-from policies.conditions import Condition, ConditionProblem, ConditionProblems, compile_when
+from policies.conditions import Condition, compile_when
 from policies.decision import NOTHING_LIVE, ConditionTrace, Decision, Live, RuleTrace
 from policies.engine import decide, explain
 from policies.facts import Facts
@@ -15,8 +15,6 @@ __all__ = [
     "NOTHING_LIVE",
     "Arm",
     "Condition",
-    "ConditionProblem",
-    "ConditionProblems",
     "ConditionTrace",
     "Decision",
     "Facts",

@@ -10,17 +10,11 @@ from policies.comparison import OPERATORS, compare
 from policies.decision import ConditionTrace
 from policies.logic import AllOf, Node, all_of, any_of, comparisons, compose, judge, negate
 from policies.problems import Problem, Problems, kind_of, nearest
-from policies.proofs import always, contradiction
 from policies.time_window import compile_window
 from policies.vocabulary import FACTS, Fact, find
 
 if TYPE_CHECKING:
     from policies.facts import Facts
-
-__all__ = ["Condition", "ConditionProblem", "ConditionProblems", "always", "compile_when", "contradiction"]
-
-ConditionProblem = Problem
-ConditionProblems = Problems
 
 Path = tuple[str | int, ...]
 
@@ -59,7 +53,7 @@ class Condition:
 
 
 def compile_when(when: Any, named: Mapping[str, Any] | None = None) -> Condition:
-    """`when` as it stands in the config; `named` are the `conditions:` it may name. Raises `ConditionProblems`."""
+    """`when` as it stands in the config; `named` are the `conditions:` it may name. Raises `Problems`."""
     reading = _Reading(named or {})
     tree = reading.node(when, ())
     if reading.problems:

@@ -3,15 +3,11 @@
 from typing import TYPE_CHECKING
 
 from policies.decision import NOTHING_LIVE, ConditionTrace, Decision, Live, RuleTrace
-from policies.index import RuleIndex, index_rules
-from policies.proofs import unreachable
 from policies.split import choose
 
 if TYPE_CHECKING:
     from policies.facts import Facts
     from policies.policy import Policy, Rule
-
-__all__ = ["RuleIndex", "decide", "explain", "index_rules", "unreachable"]
 
 
 def decide(policy: "Policy", facts: "Facts", live: Live = NOTHING_LIVE) -> Decision:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from policies.comparison import Comparison
-from policies.logic import conjuncts
+from policies.logic import conjuncts, is_costly
 from policies.proofs import pinned
-from policies.vocabulary import find
+from policies.vocabulary import Fact, find
 
 if TYPE_CHECKING:
     from policies.facts import Facts
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # A rule's place in the policy and its condition. The lowest number that matches wins.
 Numbered = tuple[int, "Callable[[Facts], bool]"]
+# A number to read, whether it must lie above or below (or at) a limit, and the rules that all need this.
+Bound = tuple["Callable[[Facts], Any]", bool, float, Sequence[Numbered]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class RuleIndex:
 
     rules: "tuple[Rule, ...]"
     lookups: "tuple[tuple[Callable[[Facts], Any], Mapping[Any, Sequence[Numbered]]], ...]"
-    bounds: "tuple[tuple[Callable[[Facts], Any], bool, Any, Sequence[Numbered]], ...]"  # see `_bound`
+    bounds: tuple[Bound, ...]
     rest: Sequence[Numbered]  # those that no lookup finds and no bound shuts out
 
     def first(self, facts: "Facts") -> "Rule | None":
@@ -75,22 +77,21 @@ def index_rules(rules: "Sequence[Rule]") -> RuleIndex:
     return RuleIndex(tuple(rules), lookups, bounds, rest)
 
 
-def _bounded(rules: "Sequence[Rule]", rest: Sequence[Numbered]) -> tuple[Any, list[Numbered]]:
+def _bounded(rules: "Sequence[Rule]", rest: Sequence[Numbered]) -> tuple[tuple[Bound, ...], list[Numbered]]:
     """Group rules that want a number above (or below) something: if it is not beyond the least, none can match."""
-    groups: dict[tuple[str, bool], list[tuple[Any, Numbered]]] = {}
+    groups: dict[tuple[Fact, bool], list[tuple[float, Numbered]]] = {}
     free: list[Numbered] = []
     for numbered in rest:
         bound = _bound(rules[numbered[0]])
         if bound is None:
             free.append(numbered)
         else:
-            name, is_above, limit = bound
-            groups.setdefault((name, is_above), []).append((limit, numbered))
-    bounds = []
-    for (name, is_above), members in groups.items():
-        fact = find(name)
+            fact, is_above, limit = bound
+            groups.setdefault((fact, is_above), []).append((limit, numbered))
+    bounds: list[Bound] = []
+    for (fact, is_above), members in groups.items():
         limits = [limit for limit, _ in members]
-        if fact is None or len(members) < 2:
+        if len(members) < 2:  # to ask the bound and then the rule would cost more than the rule
             free += [numbered for _, numbered in members]
         else:
             limit = min(limits) if is_above else max(limits)
@@ -98,13 +99,18 @@ def _bounded(rules: "Sequence[Rule]", rest: Sequence[Numbered]) -> tuple[Any, li
     return tuple(bounds), sorted(free, key=lambda numbered: numbered[0])
 
 
-def _bound(rule: "Rule") -> tuple[str, bool, Any] | None:
-    """A fact that must lie above (True) or below a number for the rule to match."""
-    for leaf in conjuncts(rule.when.tree) if rule.when is not None else ():
-        if not isinstance(leaf, Comparison) or leaf.negated or leaf.fact.kind != "number":
-            continue
-        if leaf.op in ("gt", "gte", "lt", "lte"):
-            return leaf.fact.name, leaf.op in ("gt", "gte"), leaf.want
+def _bound(rule: "Rule") -> tuple[Fact, bool, float] | None:
+    """A fact that must lie above (True) or below a number, or at it, for the rule to match: the first of its kind.
+
+    Not one that the rule itself would ask for last, and mostly not at all: a prompt is not measured in advance.
+    """
+    parts = conjuncts(rule.when.tree) if rule.when is not None else ()
+    has_cheap = not all(map(is_costly, parts))
+    for leaf in parts:
+        if isinstance(leaf, Comparison) and not leaf.negated and leaf.op in ("gt", "gte", "lt", "lte"):
+            if has_cheap and leaf.fact.costly:
+                continue
+            return leaf.fact, leaf.op in ("gt", "gte"), leaf.want
     return None
 
 

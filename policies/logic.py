@@ -70,11 +70,12 @@ def compose(node: Node) -> "Callable[[Facts], bool]":
     """One closure for a tree. Cheap questions come first: the order cannot change the verdict."""
     if isinstance(node, Comparison):
         return node.test
-    tests = tuple(compose(part) for part in sorted(node.parts, key=_costly))
+    tests = tuple(compose(part) for part in sorted(node.parts, key=is_costly))
     return _all(tests) if isinstance(node, AllOf) else _any(tests)
 
 
-def _costly(node: Node) -> bool:
+def is_costly(node: Node) -> bool:
+    """Whether asking it may read the whole conversation, or search a text."""
     return any(leaf.fact.costly or leaf.op == "matches" for leaf in comparisons(node))
 
 

@@ -1,6 +1,7 @@
 """A request's account while it is open: what is known so far, attempt by attempt. Closing it makes the `Settled`.
 
-Plain bookkeeping: it never waits and decides nothing. Clocks are read here and nowhere else on the request path.
+Plain bookkeeping: it never waits and decides nothing. The moments of a request and its attempts are taken here; only
+how long the relay waited (`waited`) is told to it.
 """
 
 import time

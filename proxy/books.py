@@ -9,8 +9,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
+import structlog
+
 from proxy.account import Account
 from proxy.settled import Settled, Sink
+
+log = structlog.get_logger("pointsman")
 
 BATCH = 8  # requests settled in a row: under a fifth of a millisecond of the event loop
 LATEST = 0.01  # seconds until a finished request is in the books
@@ -23,6 +27,8 @@ class Lease(Protocol):
 
 
 class Books:
+    """`enter` what has finished; sinks are told in the order in which requests ended, each request once."""
+
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = sinks
         self._open: list[tuple[Account, Lease | None]] = []
@@ -47,4 +53,7 @@ class Books:
             if lease is not None:
                 lease.settle(settled)
             for sink in self._sinks:
-                sink(settled)
+                try:
+                    sink(settled)
+                except Exception as error:  # one sink's defect must not cost the others, or the next requests, theirs
+                    log.error("defect: a settled request was not taken", sink=repr(sink), exc_info=error)

@@ -50,7 +50,7 @@ class Crew:
         self.meters.use(self._snapshot)
         try:
             await asyncio.gather(*(self._hire() for _ in range(self._size)))
-        except BaseException:
+        except BaseException:  # one could not, or a cancellation: those that have started must not stay
             self.kill()
             raise
         self._life.serves(True)
@@ -70,9 +70,11 @@ class Crew:
                 version = self._version
                 await hand.ask("prepare")
                 await hand.ask("swap")
-        except (OSError, Refused) as error:
+        except BaseException as error:  # also a cancellation: nobody else knows of this process
             hand.kill()
-            raise ConfigError(f"a worker could not follow the config: {error}") from error
+            if isinstance(error, OSError | Refused):
+                raise ConfigError(f"a worker could not be started: {str(error) or 'it took too long'}") from error
+            raise
         finally:
             self._starting.discard(hand)
         self._hands.append(hand)
@@ -91,6 +93,8 @@ class Crew:
         for fall in itertools.count(falls):
             wait = WAITS[min(fall, len(WAITS) - 1)]
             await asyncio.sleep(wait)
+            if self._life.is_draining:
+                return
             try:
                 successor = await self._hire(fall + 1)
             except ConfigError as error:
@@ -172,5 +176,6 @@ class Crew:
         await self._tasks.close()
 
     def kill(self) -> None:
+        self._life.drains()  # nobody is replaced any more
         for hand in (*self._starting, *self._hands):
             hand.kill()

@@ -1,4 +1,4 @@
-"""The error tree, grouped by who is at fault. One seam (`proxy/app.py`) turns these into OpenAI's shape.
+"""The error tree, grouped by who is at fault. `proxy/wire/error.py` answers callers with these, in OpenAI's shape.
 
 PointsmanError
   CallerError            the request is wrong: 4xx, nothing was sent upstream
@@ -7,17 +7,17 @@ PointsmanError
     Forbidden            403
     NotFound             404 (model_not_found, unknown path)
     MethodNotAllowed     405
+    RequestTimeout       408: the client sends too slowly
     TooLarge             413
     UnsupportedMedia     415
     HeadersTooLarge      431
-    RequestTimeout       408
   Unavailable            503, with retry-after: shutting down, overloaded
   UpstreamError          every attempt failed: the class of the last one decides status, type and code
   InternalError          500: a defect of ours
-  ConfigError            the file is wrong: never reaches a caller
+  ConfigError            a config cannot be served: never reaches a caller
 """
 
-from collections.abc import Mapping
+import math
 from typing import Any, ClassVar
 
 
@@ -106,7 +106,6 @@ class UnsupportedMedia(CallerError):
 
 class Unavailable(PointsmanError):
     status = 503
-    type = "server_error"
     code = "unavailable"
 
     def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
@@ -118,7 +117,10 @@ class Unavailable(PointsmanError):
 
 
 class UpstreamError(PointsmanError):
-    """Our own tries are spent. Built by `proxy.driver` from the last attempt's failure."""
+    """Our own tries are spent. Built by `proxy.wire.error` from the last attempt's failure.
+
+    `retry_after`: seconds.
+    """
 
     def __init__(
         self,
@@ -129,7 +131,6 @@ class UpstreamError(PointsmanError):
         code: str | None,
         param: str | None = None,
         retry_after: float | None = None,
-        fields: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message, param=param, code=code)
         self._status = status
@@ -143,7 +144,7 @@ class UpstreamError(PointsmanError):
     def headers(self) -> list[tuple[bytes, bytes]]:
         found = [(b"x-should-retry", b"false")]
         if self.retry_after is not None:
-            found.append((b"retry-after", str(max(1, round(self.retry_after))).encode()))
+            found.append((b"retry-after", str(max(1, math.ceil(self.retry_after))).encode()))
         return found
 
     def body(self) -> dict[str, Any]:
@@ -157,4 +158,7 @@ class InternalError(PointsmanError):
 
 
 class ConfigError(PointsmanError):
-    """The config could not be loaded; `proxy.config.problems` holds the list that is printed."""
+    """A config that loaded cannot be served here: a worker refuses it, or cannot start with it.
+
+    What is wrong with the files themselves is a list of `proxy.config.problems`.
+    """

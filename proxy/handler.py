@@ -9,7 +9,7 @@ from policies.facts import Facts
 from proxy.account import Account
 from proxy.books import Books, Lease
 from proxy.driver import drive
-from proxy.errors import PointsmanError, Unavailable, UnsupportedMedia
+from proxy.errors import InternalError, PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
@@ -79,7 +79,7 @@ class Chat:
         lease: Lease | None = None
         relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
-        outcome, error = "rejected", None
+        outcome, error, status = "rejected", None, 0
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
             begun = service.policy.name
@@ -105,10 +105,13 @@ class Chat:
             self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account, relaying)
+        except Exception:  # a defect of ours, which the app answers with a 500: the books must say so too
+            outcome, error, status = "upstream_error", InternalError.code, InternalError.status
+            raise
         finally:
             if begun is not None:
                 self.meters.end(begun)
-            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status or status, error)
             self.books.enter(account, lease)
 
     # --- read

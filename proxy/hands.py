@@ -15,6 +15,7 @@ from proxy.errors import ConfigError
 from proxy.life import Life
 from proxy.listener import GOODBYE
 from proxy.meter.cells import State
+from proxy.process import run
 from proxy.runtime import Snapshot
 from proxy.settled import Sink
 from proxy.tasks import Tasks
@@ -27,7 +28,7 @@ ANSWER = 5.0  # seconds a worker may take to report its counters
 ORPHANED = 20.0  # seconds that requests may take to finish once the supervisor is gone
 
 # As multiprocessing does it: the child finds the same code, whatever folder it was started in.
-MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv.pop(1)); from proxy.__main__ import main; main()"
+MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from proxy.hands import main; main(*sys.argv[2:])"
 
 
 class Hand:
@@ -48,27 +49,20 @@ class Hand:
         return self._process.pid if self._process is not None else 0
 
     async def start(self) -> None:
-        """Start the process and wait until it serves. Raises ConfigError with the reason if it does not."""
+        """Start the process and wait until it serves. Raises `Refused`, or OSError if it ends or takes too long."""
         ours, theirs = socket.socketpair()
         with theirs:
             fds = (self._sock.fileno(), theirs.fileno())
             # A session of its own: Ctrl-C in a terminal is for the supervisor alone.
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", MAIN, json.dumps(sys.path), "worker", self._path, *map(str, fds)),
+                *(sys.executable, "-P", "-c", MAIN, json.dumps(sys.path), self._path, *map(str, fds)),
                 pass_fds=fds,
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
             )
         self._channel = Channel(ours, _nothing, self._tasks)
         await self._channel.open()
-        try:
-            await self.ask("start")
-        except (OSError, Refused) as error:
-            self.kill()
-            raise ConfigError(f"a worker could not be started: {str(error) or 'it took too long'}") from error
-        except BaseException:  # a cancellation: nobody else knows of it yet
-            self.kill()
-            raise
+        await self.ask("start")
 
     async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
         """Raises `Refused`, or OSError if it ends or says nothing for so long."""
@@ -107,6 +101,17 @@ class Hand:
 
 async def _nothing(_: Message) -> None:
     return None
+
+
+def main(path: str, listener: str, line: str) -> None:
+    """A worker process on inherited descriptors: the supervisor's command, not a person's."""
+    sock, channel = socket.socket(fileno=int(listener)), socket.socket(fileno=int(line))
+    sock.setblocking(False)
+    loaded = load(path)
+    if loaded.snapshot is None:
+        sys.exit("\n".join(map(str, loaded.problems)))
+    snapshot = loaded.snapshot
+    sys.exit(run(lambda access: Process(path, snapshot, sock, channel, access).run(), is_shared=True))
 
 
 class Process:

@@ -11,11 +11,15 @@ class Life:
 
     def serves(self, now: bool) -> None:
         """Ready, or not: yet, or for a while. Draining is the end: nothing comes after it."""
-        if self.state != "draining":
+        if not self.is_draining:
             self.state = "ready" if now else "starting"
 
     def drains(self) -> None:
         self.state = "draining"
+
+    @property
+    def is_draining(self) -> bool:
+        return self.state == "draining"
 
     def readiness(self) -> tuple[int, bytes]:
         """Status and body of `/readyz`: 503 until workers serve, and again once draining is announced."""

@@ -14,6 +14,7 @@ import uvicorn
 from proxy.server import Application, Protocol
 from proxy.tasks import Tasks
 
+SEND_DEADLINE = 60.0  # seconds that a client may take nothing of what was sent to it
 GOODBYE = 5.0  # seconds that requests cut by the limit have for their last words, and clients to read them
 
 
@@ -109,6 +110,9 @@ def bind(address: str) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
+            # A client that stops reading would hold its answer in memory and a call to a model open, for ever.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_DEADLINE * 1000))
         sock.bind(where)
         sock.listen(2048)
     except OSError:

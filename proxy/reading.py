@@ -32,6 +32,7 @@ def parse(data: bytes, api: str = "chat") -> tuple[dict[str, Any], Mapping[str, 
 
 
 def may_use(caller: Caller, name: str) -> bool:
+    """Whether the caller's key is for the policy of this name."""
     return caller.policies is None or name in caller.policies
 
 
@@ -87,8 +88,10 @@ def read(
 
 
 def unrenderable(error: RenderError) -> BadRequest:
+    """What the caller is told whose variables do not fit the prompt."""
     return BadRequest(f"the prompt cannot be rendered: {error}", code="invalid_variables")
 
 
 def unsendable(error: Unencodable) -> BadRequest:
+    """What the caller is told of a body that can be read but not written as JSON again."""
     return BadRequest(f"the request cannot be sent on as JSON: {error}", code="invalid_json")

@@ -31,8 +31,9 @@ from routes.params import apply_all
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
+MAX_HELD = 256 * 1024  # bytes of a stream's events before its first content
 REST = 0.5  # seconds for a stream's body to end after its [DONE]
-MAX_ERROR = 64 * 1024  # bytes of an error's body read
+MAX_ERROR = 256 * 1024  # bytes of an error's body read: servers quote the request they refuse
 
 
 class Relaying:
@@ -114,7 +115,7 @@ class Relaying:
         try:
             trial.status = reply.status
             if not 200 <= reply.status < 300:
-                error = await self._read_all(reply, trial, deadlines, MAX_ERROR)
+                error = await self._read_error(reply, deadlines)
                 secrets = secrets_of(trial.endpoint.target)
                 raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
             trial.billable = True
@@ -161,18 +162,29 @@ class Relaying:
                 out = stream.feed(data) if data else stream.end()
                 if stream.content:
                     break
-                self._held.append(out)
+                if out:
+                    self._hold_back(out, trial)
                 if stream.done:
                     raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
             self._commit(trial, stream)
             exchange.write(out)
             await self._flow(reply, stream, deadlines)
         except Failed as failed:
-            raise deadlines.explain(failed, stream.content) from None
+            if not stream.is_whole:
+                raise deadlines.explain(failed, stream.content) from None
+            exchange.write(stream.end())  # all that is missing is [DONE], or the usage
         finally:
             account.waited += time.perf_counter() - waited  # after the first content nearly all time is waiting
         exchange.finish()  # the caller has it all, and may go
         await self._rest(reply)
+
+    def _hold_back(self, out: bytes, trial: Trial) -> None:
+        self._held.append(out)
+        if sum(map(len, self._held)) > MAX_HELD:  # rarely more than the role chunk
+            name = trial.model.name
+            raise Failed(
+                failure.BAD_ANSWER, f"model '{name}' sent more than {MAX_HELD} bytes of events without content"
+            )
 
     async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
         exchange = self.exchange
@@ -184,8 +196,9 @@ class Relaying:
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
+        until = self._loop.time() + REST
         try:
-            while await reply.read(self._loop.time() + REST):
+            while await reply.read(until):
                 pass
         except Failed:
             return  # the answer is whole; only the connection is lost
@@ -214,6 +227,19 @@ class Relaying:
         finally:
             self.account.waited += time.perf_counter() - waited
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_error(self, reply: Reply, deadlines: Deadlines) -> bytes:
+        """Read an error's body, or its beginning: the status has said what failed, whatever becomes of the words."""
+        found = b""
+        waited = time.perf_counter()
+        try:
+            while len(found) < MAX_ERROR and (data := await reply.read(deadlines.first)):
+                found += data
+        except Failed:
+            return found
+        finally:
+            self.account.waited += time.perf_counter() - waited
+        return found
 
     # --- the caller's side
 

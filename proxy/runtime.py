@@ -34,9 +34,8 @@ class Endpoint:
     model: str  # the name sent upstream
     weight: float  # share in (0, 1]
     dialect: tuple[Params, ...] = ()  # the server's dialect, applied last
-    timeouts: Timeouts = (
-        Timeouts()
-    )  # the defaults, the config's, the upstream's and the model's; a route's go over them
+    # the defaults, the config's, the upstream's and the model's in one; a route's go over them
+    timeouts: Timeouts = Timeouts()
 
 
 @dataclass(frozen=True, slots=True)

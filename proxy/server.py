@@ -27,6 +27,7 @@ KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' po
 LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
 HEADER_DEADLINE = 20.0  # seconds to send a request's head, from the connection's start or the head's first byte
 BODY_DEADLINE = 60.0  # seconds that may pass between two pieces of a body
+SEND_DEADLINE = 60.0  # seconds in which a client must take something of what waits for it
 LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
 SMALL_BODY = 256 * 1024  # bytes; above it the application starts before the body has come, so that it can refuse
 
@@ -70,6 +71,7 @@ class Protocol(asyncio.Protocol):
         self._body_bytes = 0
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
+        self._served = False  # a whole request has come on this connection
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
@@ -97,9 +99,9 @@ class Protocol(asyncio.Protocol):
         self.server_state.connections.discard(cast(Any, self))
         if self._timer is not None:
             self._timer.cancel()
+        self.waiting.clear()
         self.resume_writing()
         lost, self.current = self.current, None
-        self.waiting.clear()
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
@@ -117,7 +119,7 @@ class Protocol(asyncio.Protocol):
         self.loop.call_later(LAST_CALL, self._close_idle)
 
     def _close_idle(self) -> None:
-        if self.current is None and self.reading is None and not self._in_head:
+        if self.current is None and self.reading is None and not self.waiting and not self._in_head:
             self.transport.close()
 
     def cancel(self) -> None:
@@ -138,12 +140,19 @@ class Protocol(asyncio.Protocol):
         self.is_write_paused = False
         if self._writable is not None and not self._writable.done():
             self._writable.set_result(None)
+        if self.current is None and self.waiting and not self.transport.is_closing():
+            self._run_next()
 
     async def drain(self) -> None:
+        """Wait until the client has read enough. One that reads nothing at all is let go, as if it had left."""
+        unsent = self.transport.get_write_buffer_size()
         while self.is_write_paused:
             if self._writable is None or self._writable.done():
                 self._writable = self.loop.create_future()
-            await self._writable
+            done, _ = await asyncio.wait((self._writable,), timeout=SEND_DEADLINE)
+            before, unsent = unsent, self.transport.get_write_buffer_size()
+            if not done and unsent >= before:
+                self.transport.abort()
 
     def _check_idle(self) -> None:
         """Give up on a client that sends too slowly, or nothing for too long. One timer, re-armed by itself."""
@@ -160,9 +169,20 @@ class Protocol(asyncio.Protocol):
         elif late:
             self._refuse(RequestTimeout(late))
         else:
-            self.transport.close()
+            self._part()
 
-    _served = False  # a whole request has come on this connection
+    def _part(self) -> None:
+        """Close; but not to wait for a client that does not read what it was sent."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent >= self._unsent > 0:
+            self.transport.abort()
+            return
+        self.transport.close()
+        if unsent:  # it stays open until all is sent
+            self._unsent = unsent
+            self._timer = self.loop.call_later(SEND_DEADLINE, self._part)
+
+    _unsent = 0  # bytes, when last looked at
 
     # --- reading
 
@@ -293,11 +313,16 @@ class Protocol(asyncio.Protocol):
         if exchange.is_begun:
             return
         exchange.is_begun = True
-        if self.current is not None:
+        if self.current is not None or self.is_write_paused:
             self.waiting.append(exchange)
-            self.transport.pause_reading()  # a client that pipelines waits for its answers
+            self.transport.pause_reading()  # a client that pipelines waits for its answers, and reads them
             return
         self._run(exchange)
+
+    def _run_next(self) -> None:
+        self._run(self.waiting.popleft())
+        if not self.waiting and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _run(self, exchange: Exchange) -> None:
         self.current = exchange
@@ -317,9 +342,12 @@ class Protocol(asyncio.Protocol):
         if not exchange.received:
             self._linger()  # what is left of an unread body must not be taken for a request
         elif not exchange.keep_alive or self.transport.is_closing():
-            self.transport.close()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._part()
         elif self.waiting:
-            self._run(self.waiting.popleft())
+            if not self.is_write_paused:
+                self._run_next()
         elif self._refusal is not None:
             self._answer_refusal(self._refusal)
         if not self.waiting and not self.transport.is_closing():
@@ -335,7 +363,7 @@ class Protocol(asyncio.Protocol):
         if exchange is not None and exchange.is_begun:
             exchange.refused = exchange.refused or error
             exchange.body_ended()
-        elif self.current is None:
+        elif self.current is None and not self.waiting:
             self._answer_refusal(error)
         else:
             self._refusal = error
@@ -352,4 +380,4 @@ class Protocol(asyncio.Protocol):
         self.transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(LINGER, self.transport.close)
+        self._timer = self.loop.call_later(LINGER, self._part)

@@ -1,6 +1,6 @@
 """The one record of a finished request. Metrics, log and records are sinks of it; later capture, ledger, budgets.
 
-Times are seconds: `started` and `ended` on the wall clock (Unix), durations by the monotonic one. Money is integer
+Times are seconds: `started` on the wall clock (Unix), durations by the monotonic one. Money is integer
 pico-dollars.
 """
 
@@ -36,6 +36,8 @@ class Attempt:
 
 @value
 class Settled:
+    """A finished request, as every sink is told of it. Names are the config's, and `none` where there is none."""
+
     id: str
     client_id: str | None  # the client's x-request-id
     parent: str | None  # the request this one belongs to (a shadow's primary)

@@ -155,7 +155,7 @@ class Supervisor:
         async for _ in self._changes:
             try:
                 await self.reload()
-            except Exception as error:
+            except Exception as error:  # a defect of ours in one reload must not end the watch for all later ones
                 log.error("defect: the config was not reloaded", exc_info=error)
 
     async def reload(self) -> Reloaded:

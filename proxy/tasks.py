@@ -26,6 +26,11 @@ class Tasks:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("background task failed", task=task.get_name(), exc_info=error)
 
+    async def wait(self) -> None:
+        """Wait until all of it has ended by itself."""
+        while self._running:
+            await asyncio.wait(tuple(self._running))
+
     async def close(self) -> None:
         """Cancel what still runs and wait for it."""
         running = list(self._running)

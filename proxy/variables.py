@@ -1,9 +1,9 @@
 """The prompt variables of a request: checked before deciding, so that an error never depends on the arm."""
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from proxy.config.problems import did_you_mean
 from proxy.errors import BadRequest
 from proxy.runtime import Service
 
@@ -32,9 +32,7 @@ def resolve(
 
 
 def unknown(service: Service, name: str) -> BadRequest:
-    close = difflib.get_close_matches(name, service.variables, n=1)
-    known = ", ".join(sorted(service.variables)) or "none"
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {known}"
+    hint = did_you_mean(name, service.variables) or f"known: {', '.join(sorted(service.variables)) or 'none'}"
     return BadRequest(
         f"no prompt of '{service.policy.name}' has a variable '{name[:100]}'; {hint}",
         param=f"pointsman.variables.{name[:100]}",

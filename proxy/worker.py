@@ -60,6 +60,7 @@ class Worker:
                 await asyncio.to_thread(litellm_client.load)
             for target in targets(snapshot):
                 self.upstreams.get(target)
+                await asyncio.sleep(0)  # loading a CA bundle takes 20 ms: let requests through between two
         except ImportError as error:
             why = f"a `provider` needs LiteLLM, which cannot be imported ({error}): pip install 'pointsman[litellm]'"
             raise ConfigError(why, code="needs-litellm") from error

@@ -23,6 +23,8 @@ class ParamProblems(Problems):
 
 @dataclass(frozen=True, slots=True)
 class Params:
+    """One `params` block or dialect, compiled; shared by all requests of a snapshot."""
+
     default: Mapping[str, Any] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
     drop: frozenset[str] = frozenset()
@@ -31,13 +33,12 @@ class Params:
     chat_only: bool = False  # leave other APIs alone, whose fields have other names
     warnings: tuple[Problem, ...] = ()
 
-    def apply(self, body: dict[str, Any]) -> None:
-        """Change the body, which is the attempt's own; its messages and values are replaced, never changed."""
-        apply_all((self,), body)
-
 
 def apply_all(every: Sequence[Params], body: dict[str, Any]) -> None:
-    """Apply several, the first over the later ones."""
+    """Apply several, the first over the later ones.
+
+    Changes the body, which is the attempt's own; its messages and values are replaced, never changed.
+    """
     active = [params for params in every if not params.chat_only or "messages" in body]
     for params in active:
         _rename(params.rename, body)

@@ -28,8 +28,6 @@ INPUT = "input"  # stands for the caller's messages
 
 _NAME = re.compile(r"[^\W\d]\w*")
 
-PromptProblem = Problem
-
 
 class PromptProblems(Problems):
     """A prompt version cannot be used."""

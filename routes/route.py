@@ -36,7 +36,7 @@ class Route:
     """Compiled; shared by all requests of a snapshot."""
 
     name: str
-    model: str  # the model's name in config; `request` routes are compiled to a route per model asked
+    model: str  # its name in config; `request@UPSTREAM` where the asked name is forwarded
     prompt: "Prompt | None" = None
     caller_system: Literal["merge", "keep", "drop"] = "merge"
     params: tuple["Params", ...] = ()  # the route's own, then the model's: the first has the last word

@@ -34,6 +34,7 @@ class Proxy:
         env: Mapping[str, str] | None = None,
         args: tuple[str, ...] = (),
         module: str = "proxy",
+        wait_until_ready: bool = True,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-test-")
         self.folder = Path(self._temporary.name)
@@ -46,6 +47,7 @@ class Proxy:
         self._env = {**os.environ, **(env or {})}
         self._args = args
         self._module = module
+        self._is_awaited = wait_until_ready  # else only until it has said where it will serve
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.admin = ""
 
@@ -92,7 +94,7 @@ class Proxy:
                 raise AssertionError(f"the proxy ended with {self.process.returncode}:\n{self.text}")
             if found := SERVES.search(self.text):
                 self.url, self.admin = found[1], found[2] or ""
-                if self._is_ready():
+                if not self._is_awaited or self._is_ready():
                     return
 
     def _is_ready(self) -> bool:

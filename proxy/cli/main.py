@@ -7,12 +7,13 @@ imports inside, so that asking for help or checking a file never loads a server.
 import inspect
 import os
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
+
+from proxy.config.problems import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,6 @@ COMMANDS: Final = {
     "test": Command("proxy.cli.test", "run_tests", ("pointsman test", "pointsman test --strict more-tests/")),
     "prices": Command("proxy.cli.prices", "prices", ("pointsman prices", "pointsman prices gpt-4o claude-haiku-5-5")),
 }
-# not for people: left out of `--help`
-INTERNAL: Final = {"worker": Command("proxy.cli.serve", "work")}
 
 
 class Commands(TyperGroup):
@@ -50,7 +49,7 @@ class Commands(TyperGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        found = COMMANDS.get(cmd_name) or INTERNAL.get(cmd_name)
+        found = COMMANDS.get(cmd_name)
         if found is None:
             return None
         function = getattr(import_module(found.module), found.function)
@@ -61,8 +60,7 @@ class Commands(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
         if not name.startswith("-") and self.get_command(ctx, name) is None:
-            near = get_close_matches(name, COMMANDS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(COMMANDS)}"
+            hint = did_you_mean(name, COMMANDS) or f"there are {', '.join(COMMANDS)}"
             ctx.fail(f"no command {name!r}; {hint}")
         return super().resolve_command(ctx, args)
 

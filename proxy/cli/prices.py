@@ -13,6 +13,7 @@ import typer
 from proxy.cli.options import DEFAULT_CONFIG, AsJson
 from proxy.meter import prices as table
 from proxy.meter.price import Price, Rates
+from proxy.meter.usage import KINDS
 
 if TYPE_CHECKING:
     from proxy.runtime import Model
@@ -136,8 +137,7 @@ def _amounts(price: Price | None) -> dict[str, Any]:
 
 
 def _rates(rates: Rates) -> dict[str, str]:
-    kinds = ("input", "cached_input", "cache_write", "output", "reasoning")
-    return {kind: table.usd_per_million(getattr(rates, kind)) for kind in kinds}
+    return {kind: table.usd_per_million(getattr(rates, kind)) for kind in KINDS}
 
 
 def _print_table(rows: Sequence[Row]) -> None:

@@ -1,5 +1,7 @@
 """`pointsman schema`: the JSON Schema of the config."""
 
+import json
+
 import typer
 
 
@@ -8,8 +10,6 @@ def schema() -> None:
 
     Save it and begin a config with `# yaml-language-server: $schema=FILE`.
     """
-    import json
-
     from proxy.config.schema import json_schema
 
     typer.echo(json.dumps(json_schema(), indent=2))

@@ -1,11 +1,8 @@
-"""`pointsman serve`, and the worker process that the supervisor starts."""
+"""`pointsman serve`."""
 
-import asyncio
-import contextlib
 import errno
 import socket
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -13,9 +10,6 @@ from proxy.cli.options import DEFAULT_CONFIG, ConfigFile
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
-    from proxy.settled import Sink
-
-COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
 
 
 def serve(
@@ -32,6 +26,7 @@ def serve(
     """
     from proxy.config.load import load
     from proxy.listener import address_of, is_loopback
+    from proxy.process import run
     from proxy.supervisor import Supervisor
 
     loaded = load(config)
@@ -51,48 +46,7 @@ def serve(
         where = f"; admin on http://{address_of(admin)} (/metrics /healthz /readyz)"
     typer.echo(f"pointsman serves http://{address_of(data)}/v1{where}; config {loaded.snapshot.hash}", err=True)
     size = workers or server.workers
-    run(lambda access: Supervisor(str(config), loaded, data, admin, size, access).run())
-
-
-def work(
-    config: Annotated[str, typer.Argument()],
-    listener: Annotated[int, typer.Argument()],
-    line: Annotated[int, typer.Argument()],
-) -> None:
-    """Run one worker process on inherited descriptors: the supervisor's command, not a person's."""
-    from proxy.config.load import load
-    from proxy.hands import Process
-
-    sock, channel = socket.socket(fileno=listener), socket.socket(fileno=line)
-    sock.setblocking(False)
-    loaded = load(config)
-    if loaded.snapshot is None:
-        show_problems(loaded)
-        raise typer.Exit(1)
-    snapshot = loaded.snapshot
-    run(lambda access: Process(config, snapshot, sock, channel, access).run())
-
-
-def run(main: "Callable[[Sink], Coroutine[Any, Any, int]]") -> None:
-    """Run the server's main to its end on the fast loop, with logging set up; leave with its exit code.
-
-    `main` is given the access log.
-    """
-    import gc
-
-    from proxy.meter import log
-
-    loop_factory: Any = None
-    with contextlib.suppress(ImportError):  # not on Windows
-        from uvloop import new_event_loop as loop_factory
-    gc.set_threshold(*COLLECT_AFTER)
-    lines = log.configure()
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            code = runner.run(main(log.access(lines)))
-    finally:
-        lines.close()
-    raise typer.Exit(code)
+    raise typer.Exit(run(lambda access: Supervisor(str(config), loaded, data, admin, size, access).run()))
 
 
 def opened(address: str, option: str, key: str) -> socket.socket:

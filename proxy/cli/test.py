@@ -13,6 +13,7 @@ from proxy.cli.terminal import Paint, count, painter, problem_painter
 
 if TYPE_CHECKING:
     from policies.policy import Rule
+    from proxy.config.load import Loaded, PlacedTest
     from proxy.policytest import Difference, Result
 
 
@@ -54,7 +55,7 @@ def run_tests(
         raise typer.Exit(1)
 
 
-def _further(paths: Sequence[str], loaded: Any) -> list[Any]:
+def _further(paths: Sequence[str], loaded: "Loaded") -> "list[PlacedTest]":
     from proxy.cli.testfiles import find, read
     from proxy.config import problems as report
 

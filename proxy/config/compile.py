@@ -77,8 +77,8 @@ def _forward_at(draft: Draft, route: PlannedRoute) -> str:
 
 
 def _service(draft: Draft, policy: PlannedPolicy) -> Service:
-    routes = _routes(draft, policy)
-    prompts = [route.prompt for name, route in routes.items() if route.prompt and name in _reachable(policy)]
+    routes, reachable = _routes(draft, policy), policy.reachable
+    prompts = [route.prompt for name, route in routes.items() if route.prompt and name in reachable]
     return Service(
         policy=compile_policy(draft, policy),
         routes=routes,
@@ -86,18 +86,6 @@ def _service(draft: Draft, policy: PlannedPolicy) -> Service:
         variables=frozenset().union(*(prompt.known for prompt in prompts)),
         required=frozenset().union(*(prompt.required for prompt in prompts)),
     )
-
-
-def _reachable(policy: PlannedPolicy) -> set[str]:
-    """Routes that a request of this policy can come to: by a rule, as the baseline, or as a fallback of these."""
-    waiting = [name for rule in policy.outcomes for name, _ in rule.named_routes] + [policy.spec.baseline or ""]
-    found: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in policy.routes and name not in found:
-            found.add(name)
-            waiting.extend(fallback.to for fallback in policy.routes[name].spec.fallback)
-    return found
 
 
 def _routes(draft: Draft, policy: PlannedPolicy) -> dict[str, Route]:

@@ -9,7 +9,7 @@ from proxy.config.files import Files
 from proxy.config.plan import PlannedPolicy
 from proxy.config.problems import did_you_mean
 from proxy.config.prompts import Library
-from proxy.config.schema import Config
+from proxy.config.schema import SHARED, Config
 from proxy.config.values import Secret, is_unknown
 
 
@@ -38,6 +38,6 @@ class Draft:
     def refer(self, section: str, name: str, path: PathKey, owner: str) -> None:
         """Report a name that the section does not have."""
         if not self.is_known(section, name):
-            kind = "policy" if section == "policies" else section.removesuffix("s")
+            kind = SHARED[section]
             message = f"no {kind} {name!r}{owner and f' for {owner}'}"
             self.error(path, f"unknown-{kind}", message, did_you_mean(name, self.written[section]))

@@ -17,7 +17,6 @@ from proxy.config.schema import SHARED, Config
 from proxy.config.values import is_unknown, shown
 
 _LISTS: Final = ("keys", "tests")
-_SINGULAR: Final = {section: section.removesuffix("s") for section in SHARED} | {"policies": "policy"}
 MAX_FILES: Final = 2000
 
 
@@ -141,7 +140,7 @@ class _Merged:
             return old
         for name in old.value.keys() & new.value.keys():
             first = old.keys[name]
-            message = f"the {_SINGULAR[key]} {name!r} is already at {first.file}:{first.line}:{first.col}"
+            message = f"the {SHARED[key]} {name!r} is already at {first.file}:{first.line}:{first.col}"
             self.files.report(new.keys[name], "error", "duplicate-name", message)
         return Node(new.value | old.value, old.place, new.keys | old.keys)
 

@@ -66,7 +66,7 @@ def load(
 
 def _draft(valid: Validated, root: Node, files: Files, *, whole: bool) -> Draft:
     assert valid.config is not None
-    written = {section: _names(root, section) for section in (*SHARED,)}
+    written = {section: _names(root, section) for section in SHARED}
     for policy in written["policies"]:
         written[f"routes of {policy}"] = _names(root, "policies", policy, "routes")
     return Draft(

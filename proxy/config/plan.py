@@ -49,6 +49,18 @@ class PlannedPolicy:
     def outcomes(self) -> tuple[PlannedRule, ...]:
         return (*self.rules, self.default)
 
+    @property
+    def reachable(self) -> set[str]:
+        """The routes that a request can come to: by a rule, as the baseline, or as a fallback of these."""
+        waiting = [name for rule in self.outcomes for name, _ in rule.named_routes] + [self.spec.baseline or ""]
+        found: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            if name in self.routes and name not in found:
+                found.add(name)
+                waiting.extend(fallback.to for fallback in self.routes[name].spec.fallback)
+        return found
+
 
 @dataclass(slots=True)
 class _Planner:

@@ -38,7 +38,7 @@ def in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str | None:
-    """A suggestion when one of the known names is near, or when there are few enough to list."""
+    """A suggestion when one of the known names is near, or the same but for its case."""
     if near := difflib.get_close_matches(str(name), [*known], n=1, cutoff=0.6):
         return f"did you mean {near[0]!r}?"
     folded = {candidate.casefold(): candidate for candidate in known}

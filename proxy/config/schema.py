@@ -12,6 +12,7 @@ from proxy.config.values import (
     Address,
     Duration,
     Flag,
+    Interval,
     Moment,
     Name,
     PolicyName,
@@ -62,7 +63,7 @@ class Server(Section):
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
     hold: Duration = Field(default=10.0, description="How long a stream's status waits for its first content.")
-    keep_alive_comment: Duration = Field(default=10.0, description="Between comments in a stream that waits.")
+    keep_alive_comment: Interval = Field(default=10.0, description="Between comments in a stream that waits.")
     access_log: Flag = Field(default=True, description="Log one line per request.")
 
 
@@ -338,7 +339,17 @@ class Config(Section):
     tests: list[Test] = Field(default=[], description="Policy tests.")
 
 
-SHARED: Final = ("upstreams", "models", "prompts", "routes", "policies", "keys", "conditions", "tests")
+# The sections that included files may add to, and what one of their entries is called.
+SHARED: Final = {
+    "upstreams": "upstream",
+    "models": "model",
+    "prompts": "prompt",
+    "routes": "route",
+    "policies": "policy",
+    "keys": "key",
+    "conditions": "condition",
+    "tests": "test",
+}
 
 
 def json_schema() -> dict[str, Any]:

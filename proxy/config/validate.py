@@ -13,19 +13,9 @@ from pydantic_core import ErrorDetails
 
 from proxy.config.document import Node, PathKey, without
 from proxy.config.problems import Problem, did_you_mean
-from proxy.config.schema import Config, Section
+from proxy.config.schema import SHARED, Config, Section
 from proxy.config.values import shown
 
-_SINGULAR: Final = {
-    "upstreams": "upstream",
-    "models": "model",
-    "prompts": "prompt",
-    "conditions": "condition",
-    "routes": "route",
-    "policies": "policy",
-    "keys": "key",
-    "tests": "test",
-}
 _EXPECTED: Final = {
     "string_type": "text",
     "bool_type": "true or false",
@@ -191,7 +181,7 @@ def _entity(path: PathKey) -> PathKey:
         return path[:4]
     if path[:1] == ("policies",) and len(path) >= 3 and path[2] == "default":
         return path[:3]
-    return path[:2] if path and path[0] in _SINGULAR else path[:1] if path[:1] == ("server",) else ()
+    return path[:2] if path and path[0] in SHARED else path[:1] if path[:1] == ("server",) else ()
 
 
 def describe(root: Node, path: PathKey) -> str:
@@ -213,7 +203,7 @@ def _name(root: Node, entity: PathKey) -> str:
             return f"the default of {policy}"
         kind = "route" if entity[2] == "routes" else "rule"
         return f"{kind} {_said(root, entity)} of {policy}"
-    return f"{_SINGULAR[str(entity[0])]} {_said(root, entity)}"
+    return f"{SHARED[str(entity[0])]} {_said(root, entity)}"
 
 
 def _said(root: Node, entity: PathKey) -> str:

@@ -46,7 +46,7 @@ class Secret:
 
 def wrong(code: str, message: str) -> PydanticCustomError:
     """A validator's error with our own code. Braces would be read as a template's."""
-    return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]
+    return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]  # wants a literal code: ours are, at the callers
 
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
@@ -76,7 +76,9 @@ def _duration(value: Any) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9:
         return float(value)
     if isinstance(value, str) and (found := _DURATION.match(value.strip())) and len(value) < 32:
-        return float(found[1]) * _SECONDS[found[2]]
+        seconds = float(found[1]) * _SECONDS[found[2]]
+        if seconds < 1e9:  # thirty years; clocks have an end
+            return seconds
     raise wrong("bad-duration", f"{shown(value)} is not a duration: write `500ms`, `2s`, `10m`, or seconds")
 
 
@@ -84,6 +86,13 @@ def _timeout(value: Any) -> float:
     seconds = _duration(value)
     if seconds == 0:
         raise wrong("bad-duration", "a timeout of 0 would fail every request")
+    return seconds
+
+
+def _interval(value: Any) -> float:
+    seconds = _duration(value)
+    if seconds < 0.01:
+        raise wrong("bad-duration", "an interval must be 10ms or longer")
     return seconds
 
 
@@ -170,6 +179,7 @@ _AS_SIZE: Final = {
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
 Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema(_AS_DURATION)]
+Interval = Annotated[float, BeforeValidator(_interval), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]
 WHOLE = BeforeValidator(_whole)  # for an `int` with bounds of its own
 Flag = Annotated[bool, BeforeValidator(_flag)]

@@ -133,7 +133,7 @@ def _thread(chance: random.Random, order: str) -> str:
 async def send(client: "AsyncOpenAI", model: str, ask: Ask, variables: Mapping[str, str] | None = None) -> Outcome:
     """Send one request and read its whole answer. Never raises for what the server does."""
     import httpx
-    import openai
+    import openai  # the demo's extra; and half a second that `--help` need not wait
 
     started = time.monotonic()
     extra = {"pointsman": {"variables": dict(variables)}} if variables and ask.kind != "own prompt" else None
@@ -142,7 +142,7 @@ async def send(client: "AsyncOpenAI", model: str, ask: Ask, variables: Mapping[s
     try:
         raw = await client.chat.completions.with_raw_response.create(
             model=model,
-            messages=ask.messages,  # type: ignore[arg-type]
+            messages=ask.messages,  # type: ignore[arg-type]  # plain maps, where it wants its TypedDicts
             stream=ask.stream,
             extra_headers=ask.headers,
             extra_body=extra,

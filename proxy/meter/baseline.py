@@ -97,11 +97,6 @@ class Learned:
         rate.arrived(now)
         return before
 
-    def rate(self, policy: str, now: float) -> float:
-        """Requests per second of this policy."""
-        rate = self._rates.get(policy)
-        return rate.at(now) if rate else 0.0
-
     def prompt_tokens(self, model: str, characters: int) -> int:
         """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
         ratios = self._ratios.get(model)
@@ -185,9 +180,8 @@ def estimated(
         input=prompt - cached,
         cached_input=cached,
         output=learned.output_tokens(model, output_chars),
-        reasoning=learned.reasoning(model)
-        if output_chars
-        else 0,  # nothing delivered: it may not have thought either
+        # nothing delivered: it may not have thought either
+        reasoning=learned.reasoning(model) if output_chars else 0,
     )
     cost = price.cost(usage).total
     uncached = price.cost(_uncached(usage)).total if cached else cost

@@ -1,18 +1,13 @@
 """Token counts where an upstream reported none: answers that were cut, timed out or cancelled after a 2xx."""
 
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from proxy.meter.usage import Usage
 
+if TYPE_CHECKING:
+    from proxy.meter.baseline import Learned
+
 CHARACTERS_PER_TOKEN = 4  # of English text in the usual vocabularies, until a model has shown its own ratio
-
-
-class Ratios(Protocol):
-    """What `baseline.Learned` knows of models."""
-
-    def prompt_tokens(self, model: str, characters: int) -> int: ...
-
-    def output_tokens(self, model: str, characters: int) -> int: ...
 
 
 def tokens(characters: int, seen_tokens: int = 0, seen_characters: int = 0) -> int:
@@ -22,7 +17,7 @@ def tokens(characters: int, seen_tokens: int = 0, seen_characters: int = 0) -> i
     return -(-max(0, characters) * seen_tokens // seen_characters)
 
 
-def usage(learned: Ratios, model: str, prompt_chars: int, output_chars: int) -> Usage:
+def usage(learned: "Learned", model: str, prompt_chars: int, output_chars: int) -> Usage:
     """Estimate an attempt's usage from the characters sent and received. Book it with the source `estimated`.
 
     Nothing is taken as cached, and nothing as reasoning that was not delivered: what is not known is not guessed.

@@ -1,9 +1,9 @@
 """Every metric there is: name, type, labels, buckets and help, in one place."""
 
 from proxy.meter.cells import Family
+from proxy.meter.cost import PICO
 
 NANO = 10**9
-PICO = 10**12
 
 OUTCOMES = ("ok", "client_error", "upstream_error", "cancelled", "rejected")
 SOURCES = ("upstream", "estimated")

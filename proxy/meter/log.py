@@ -5,9 +5,11 @@ holds up a request; past a bound they are dropped, and the drop is logged.
 """
 
 import atexit
+import logging
+import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -32,9 +34,13 @@ class Lines:
     One buffer rather than a queue of lines: a line that is kept costs fresh memory, which is dearer than making it.
     """
 
-    def __init__(self, stream: BinaryIO, capacity: int = CAPACITY, *, is_json: bool = True) -> None:
+    def __init__(
+        self, stream: BinaryIO, capacity: int = CAPACITY, *, is_json: bool = True, is_shared: bool = False
+    ) -> None:
         self.is_json = is_json
         self._stream = stream
+        # Of several processes that write to one pipe, larger pieces would tear each other's lines.
+        self._most = select.PIPE_BUF if is_shared else capacity
         self._capacity = capacity
         self._waiting = bytearray()
         self._dropped = 0
@@ -76,12 +82,30 @@ class Lines:
         if lost:
             batch += orjson.dumps({"level": "warning", "event": "log lines dropped", "lines": lost}) + b"\n"
         try:
-            if batch:
-                self._stream.write(batch)
+            for piece in pieces(bytes(batch), self._most):
+                self._stream.write(piece)
                 self._stream.flush()
         except (OSError, ValueError):  # nobody reads the logs any more, or the stream is closed: serving goes on
             return False
         return True
+
+
+def pieces(lines: bytes, most: int) -> Iterator[bytes]:
+    """Whole lines, at most so many bytes at a time where they are not longer themselves."""
+    start = 0
+    while start < len(lines):
+        end = len(lines) if len(lines) - start <= most else lines.rfind(b"\n", start, start + most) + 1
+        end = end or lines.find(b"\n", start) + 1
+        yield lines[start:end]
+        start = end
+
+
+class _Foreign(logging.Handler):
+    """What libraries say through the standard library's logging becomes lines like ours."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say = structlog.get_logger().warning if record.levelno < logging.ERROR else structlog.get_logger().error
+        say(record.getMessage(), logger=record.name, exc_info=record.exc_info)
 
 
 class _Logger:
@@ -93,15 +117,18 @@ class _Logger:
     debug = info = warning = error = critical = exception = property(lambda self: self.msg)
 
 
-def configure(stream: BinaryIO | None = None, *, json: bool | None = None, level: str = "info") -> Lines:
-    """Set structlog up for the process; returns the writer, to be closed last.
+def configure(
+    stream: BinaryIO | None = None, *, json: bool | None = None, level: str = "info", is_shared: bool = False
+) -> Lines:
+    """Set logging up for the process; returns the writer, to be closed last.
 
-    By default lines go to standard error: JSON, or readable ones if that is a terminal.
+    By default lines go to standard error: JSON, or readable ones if that is a terminal. `is_shared`: other processes
+    write to the same stream.
     """
     out = stream if stream is not None else sys.stderr.buffer
     if json is None:
         json = not out.isatty()
-    lines = Lines(out, is_json=json)
+    lines = Lines(out, is_json=json, is_shared=is_shared)
     structlog.configure(
         processors=[
             Repeats(),
@@ -113,6 +140,10 @@ def configure(stream: BinaryIO | None = None, *, json: bool | None = None, level
         logger_factory=lambda *_: _Logger(lines),
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    root.handlers = [other for other in root.handlers if not isinstance(other, _Foreign)] + [
+        _Foreign(logging.WARNING)
+    ]
     atexit.register(lines.close)
     return lines
 

@@ -18,7 +18,6 @@ from proxy.settled import Attempt, Settled
 
 OTHER = "other"  # a model that is forwarded by the name the client gave: never a label of its own
 
-FROM_CONFIG = ("tenant", "policy", "rule", "route", "model", "prompt", "endpoint")
 _PLACE = (*families.REQUESTS.labels[:-1], "stream")
 _ATTEMPT = ("route", "model", "prompt", "role", "source", "endpoint", "result")
 

@@ -4,9 +4,9 @@ A dead upstream makes every request fail in the same words; the log says it once
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from proxy.settled import Attempt, Settled
 from routes import failure
@@ -38,8 +38,8 @@ class _Outage:
 class Outages:
     """A sink. Speaks of endpoints that config names, so it holds at most as many states."""
 
-    def __init__(self, log: Any = None) -> None:
-        self._log = log or structlog.get_logger()
+    def __init__(self, log: FilteringBoundLogger | None = None) -> None:
+        self._log: FilteringBoundLogger = log or structlog.get_logger()
         self._failing: dict[tuple[str, str], _Outage] = {}
 
     def settled(self, settled: Settled) -> None:

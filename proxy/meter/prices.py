@@ -159,11 +159,13 @@ def all_shipped() -> Iterator[tuple[str, str, Price]]:
 @cache
 def read() -> dict[str, Any]:
     """The shipped file as it is: source, version, date, license and models."""
-    return orjson.loads(TABLE.read_bytes())  # type: ignore[no-any-return]
+    table: dict[str, Any] = orjson.loads(TABLE.read_bytes())
+    return table
 
 
 def _table() -> Table:
-    return read()["models"]  # type: ignore[no-any-return]
+    models: Table = read()["models"]
+    return models
 
 
 def _place(model: str, provider: str | None) -> tuple[Sequence[str], str]:

@@ -20,6 +20,8 @@ KINDS = ("input", "cached_input", "cache_write", "output", "reasoning")
 
 @value
 class Usage:
+    """Tokens by kind; never negative."""
+
     input: int = 0  # prompt less cached less cache_write
     cached_input: int = 0
     cache_write: int = 0
@@ -72,7 +74,7 @@ class Usage:
         if not (type(prompt) is type(completion) is type(cached) is type(written) is type(reasoning) is int):
             return None
         fresh, visible = prompt - cached - written, completion - reasoning
-        if min(fresh, visible, cached, written, reasoning) < 0 or prompt > 2**53 or completion > 2**53:
+        if min(fresh, visible, cached, written, reasoning) < 0 or prompt >= MOST or completion >= MOST:
             return None
         if reasoning and usage.get("total_tokens") == prompt + completion + reasoning:
             return None

@@ -10,13 +10,12 @@ import orjson
 from proxy.standins.behaviour import Behaviour
 from proxy.standins.steps import Cut, Head, Headers, Raw, Send, Stall, Step, Steps, Think
 
-PLACES = ("request", "head")  # what `after=` may say besides a number of content events
-
 
 def reached(steps: Steps, after: str) -> Iterator[Step]:
-    """Yield the steps up to the place `after` names; a body in one piece gives its first half after the head.
+    """Yield the steps up to the place `after` names: `request`, `head`, or a number of content events.
 
-    Leaves the rest in `steps`, for the caller to go on with or to drop.
+    A body in one piece gives its first half after the head. Leaves the rest in `steps`, for the caller to go on with
+    or to drop.
     """
     if after == "request":
         return

@@ -46,4 +46,5 @@ def _resolve(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Any = root
     for part in reference.removeprefix("#/").split("/"):
         found = found[part] if part != "#" else found
-    return found  # type: ignore[no-any-return]
+    resolved: Mapping[str, Any] = found
+    return resolved

@@ -95,11 +95,9 @@ def classify(
 def from_error_object(error: object, *, model: str, secrets: Iterable[str] = ()) -> Failed:
     """Classify the value of an `error` member that came under a 200 or as a stream's event."""
     found = _read({"error": error})
-    code = found.code
-    if isinstance(code, str) and code.isdigit():
-        code = int(code)
-    if isinstance(code, int) and 400 <= code < 600:
-        status = code
+    code = str(found.code)
+    if re.fullmatch("[45][0-9]{2}", code):
+        status = int(code)
     else:
         status = next((STATUS_OF[word] for word in sorted(found.words) if word in STATUS_OF), 500)
     return _failed(status, found, model, secrets, None, "")
@@ -144,16 +142,22 @@ def _failed(
     said = redact(_printable(error.message or excerpt), secrets)
     if kind in (failure.CONTEXT_LENGTH, failure.CONTENT_FILTER, failure.REQUEST):
         message = said[:FIELD] or f"model {model!r} refused the request with status {status}"
+        code = error.code
         fields = {
             "message": message,
-            "type": redact(error.type or "invalid_request_error", secrets),
-            "param": redact(error.param, secrets) if error.param else None,
-            "code": redact(error.code, secrets) if isinstance(error.code, str) else error.code,
+            "type": _word(error.type or "invalid_request_error", secrets),
+            "param": _word(error.param, secrets) or None if error.param else None,
+            "code": _word(code, secrets) or None if isinstance(code, str) else code,
         }
         return Failed(kind, message, status=status, error=fields)
     message = f"model {model!r} answered {status}" + (f": {said[:EXCERPT]}" if said else "")
     waits = kind in (failure.RATE_LIMITED, failure.UPSTREAM_5XX)
     return Failed(kind, message, status=status, retry_after=wait if waits else None)
+
+
+def _word(text: str, secrets: tuple[str, ...]) -> str:
+    """A short field of an upstream's error, fit for an answer and for the log: the code goes there, too."""
+    return redact(_printable(text), secrets)[:EXCERPT]
 
 
 def _kind(status: int, error: _Error) -> str:

@@ -10,11 +10,12 @@ from typing import Any
 
 import httpx
 
+from proxy.tasks import Tasks
 from proxy.upstreams import tls
 from proxy.upstreams.address import Origin
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.request import checked, common_headers
-from proxy.upstreams.stream import StreamReply, Tasks
+from proxy.upstreams.stream import StreamReply
 from routes import failure
 
 # httpcore's words, there is no type for it. It says so too when a head broke off in its middle, which cannot be told
@@ -67,7 +68,7 @@ class HttpxUpstream:
         try:
             async with asyncio.timeout_at(deadline):
                 response, retried = await self._exchange(call)
-        except BaseException as error:
+        except BaseException as error:  # also a cancellation: the slot goes back, then the error is told apart
             self._release()
             if isinstance(error, TimeoutError):
                 why = f"{self._name!r} did not begin to answer in time"
@@ -116,7 +117,7 @@ class HttpxUpstream:
         """Let go of the connections; a later call, of an old snapshot's request, opens anew."""
         client, self._client = self._client, None
         if client is not None:
-            self._tasks.start(client.aclose)
+            self._tasks.spawn(client.aclose(), name=f"close the connections to {self._name}")
 
     async def _exchange(self, call: Call) -> tuple[httpx.Response, bool]:
         """Send; once more when an idle connection had been closed by the server and no byte came back."""

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 import orjson
 
+from proxy.tasks import Tasks
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.classify import classify
 from proxy.upstreams.redact import secrets_of
-from proxy.upstreams.stream import StreamReply, Tasks
+from proxy.upstreams.stream import StreamReply
 from routes import failure
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class LiteLLMUpstream:
             self._slots.release()
             status, headers, said = self._as_http(error)
             return self._reply(status, headers, _once(said), _nothing)
-        except BaseException:
+        except BaseException:  # a cancellation
             self._slots.release()
             raise
         if body.get("stream"):
@@ -116,9 +117,10 @@ class LiteLLMUpstream:
         if extra := {name.decode(): value.decode("latin-1") for name, value in self._target.headers}:
             arguments["extra_headers"] = extra
         model = f"{self._vendor}/{body['model']}"
-        found: Awaitable[Any] = self._litellm.acompletion(
-            **{**arguments, **self._settings, "model": model, "timeout": timeout, "max_retries": 0, "num_retries": 0}
-        )
+        own = {"model": model, "timeout": timeout, "max_retries": 0, "num_retries": 0}
+        # Tools are the caller's to run; LiteLLM's gateway for them needs packages that are not installed.
+        own["_skip_mcp_handler"] = True
+        found: Awaitable[Any] = self._litellm.acompletion(**{**arguments, **self._settings, **own})
         return found
 
     def _reply(

@@ -83,7 +83,7 @@ class Pool:
                 self.stale_retries += 1
                 connection.abort()
                 connection = await self._open(min(self._loop.time() + call.connect_timeout, deadline))
-            except BaseException:
+            except BaseException:  # also a cancellation: whatever ends the call, its slot goes back
                 self.release(connection)
                 raise
             else:
@@ -123,7 +123,7 @@ class Pool:
         timer = self._loop.call_at(give_up, self._give_up, waiter)
         try:
             connection = await waiter
-        except BaseException:
+        except BaseException:  # a cancellation, or the queue's own `Failed`: leave the queue
             self._waiters.pop(waiter, None)
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 self._pass_on(waiter.result())  # cancelled in the moment it was served
@@ -207,7 +207,7 @@ class Pool:
         try:
             async with asyncio.timeout_at(give_up):
                 return await self._connect(give_up)
-        except BaseException as error:
+        except BaseException as error:  # also a cancellation: the slot was taken before
             self._free_slot()
             if isinstance(error, TimeoutError):
                 why = f"{self._name!r} could not be connected to in time"
@@ -236,7 +236,7 @@ class Pool:
             await self._loop.create_connection(
                 lambda: connection, address, self._origin.port, ssl=self._context, server_hostname=name
             )
-        except BaseException:
-            connection.abort()  # made, but the cancel came first
+        except BaseException:  # a cancellation may come when the connection is made already
+            connection.abort()
             raise
         return connection

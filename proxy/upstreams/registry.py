@@ -2,11 +2,8 @@
 
 from collections.abc import Callable, Collection
 
-from proxy.upstreams import tls
-from proxy.upstreams.address import Origin
 from proxy.upstreams.base import Target, Upstream
 from proxy.upstreams.pool import Pool
-from proxy.upstreams.request import checked
 
 
 def _pool(target: Target) -> Upstream:
@@ -26,15 +23,6 @@ def _litellm(target: Target) -> Upstream:
 
 
 CLIENTS: dict[str, Callable[[Target], Upstream]] = {"pool": _pool, "httpx": _httpx, "litellm": _litellm}
-
-
-def check(target: Target) -> None:
-    """Find at load what would fail at the first call. Raises ValueError (URL, headers) or OSError (TLS files)."""
-    checked(target.headers)
-    if target.client != "litellm":
-        origin = Origin.parse(target.base_url)
-        if origin.secure:
-            tls.context(target.tls)
 
 
 class Upstreams:

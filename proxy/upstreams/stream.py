@@ -3,28 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from proxy.tasks import Tasks
 from proxy.upstreams.base import Failed
 from proxy.upstreams.encoding import Decoder, Undecodable
 from routes import failure
-
-
-class Tasks:
-    """Keeps the tasks that close streams, since `Reply.close` itself may not wait."""
-
-    def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        async def run() -> None:
-            await work()
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def wait(self) -> None:
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks))
 
 
 class StreamReply:
@@ -101,7 +83,7 @@ class StreamReply:
         if self._release is None:
             return
         release, self._release = self._release, None
-        self._tasks.start(self._end)
+        self._tasks.spawn(self._end(), name=f"close an answer of {self._name}")  # since `close` may not wait
         release()
 
     async def _end(self) -> None:

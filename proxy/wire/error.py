@@ -39,7 +39,7 @@ def upstream_error(failed: Failed, retry_after: float | None) -> UpstreamError:
             text(error.get("message")) or failed.message,
             status=failed.status or 400,
             type=text(error.get("type")) or "invalid_request_error",
-            code=text(error.get("code")),
+            code=text(error.get("code")) or number(error.get("code")),
             param=text(error.get("param")),
         )
     return UpstreamError(failed.message, status=502, type=UPSTREAM, code="check_failed")  # check:NAME
@@ -47,6 +47,11 @@ def upstream_error(failed: Failed, retry_after: float | None) -> UpstreamError:
 
 def text(value: object) -> str | None:
     return value if isinstance(value, str) else None
+
+
+def number(value: object) -> str | None:
+    """A code that is a number (vLLM's are), as the text that OpenAI's clients expect."""
+    return str(value) if type(value) is int else None
 
 
 def reply_error(exchange: Exchange, request_id: str, error: PointsmanError, named: bytes = b"") -> None:

@@ -19,6 +19,7 @@ MAX_EVENT = 1024 * 1024  # bytes of one event: a line without end must not fill 
 MAX_MALFORMED = 1  # events that may be skipped; the next one is an error
 MAX_MISSES = 3  # events that begin like the frame but end otherwise (padding fields) before it is given up
 DONE = b"data: [DONE]\n\n"
+BOM = b"\xef\xbb\xbf"  # may begin a stream
 CONTROL = bytes(range(0x20))
 MARK = "\x7fpointsman-mark\x7f"  # stands for the text while a frame is learnt; no model writes it
 
@@ -102,12 +103,17 @@ class Stream:
         rest = self._events(self._tail + b"\n\n") if self._tail.strip() else b""
         if self.done and self.content:
             return rest
-        if not self.finished or self._unfinished:
+        if not self.is_whole:
             raise Failed(
                 failure.BAD_ANSWER, f"model '{self.config_model}' ended its stream before its answer was complete"
             )
         self.done = True
         return rest + DONE
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every choice has had its finish_reason: what may still come is no content."""
+        return self.finished and not self._unfinished
 
     def _unify(self, data: bytes) -> bytes:
         # a CR at the very end may be half of a CRLF: it waits in the tail
@@ -126,7 +132,7 @@ class Stream:
         """Judge complete events: runs that fit the frame at once, the others one by one."""
         out: list[bytes] = []
         at = 0
-        while at < len(data):
+        while at < len(data) and not self.done:  # what comes after [DONE] is nobody's
             frame = self._frame
             if frame is not None and data.startswith(frame.prefix, at):
                 forward, length = self._run(data[at:] if at else data, frame)
@@ -162,6 +168,8 @@ class Stream:
 
     def _event(self, event: bytes) -> bytes:
         """Judge one event and return what to forward of it."""
+        if not self.content:
+            event = event.removeprefix(BOM)  # behind a comment of ours it would stand inside the caller's stream
         data = payload(event)
         if data is None:  # without data an event says nothing; comments keep connections alive once there is content
             return event + b"\n\n" if self.content and event.startswith(b":") else b""
@@ -176,13 +184,13 @@ class Stream:
             return self._skip()
         if chunk.get("error"):
             raise ErrorObject(chunk["error"], self.content)
+        if type(chunk.get("usage")) is dict:  # also where there are no choices, or null
+            self.usage = chunk["usage"]
         choices = chunk.get("choices")
         if type(choices) is not list or (choices and type(choices[0]) is not dict):
             return self._skip()
         if self.model is None:
             self._name(chunk)
-        if type(chunk.get("usage")) is dict:
-            self.usage = chunk["usage"]
         if not choices:
             return event + b"\n\n" if self.usage_asked else b""
         self._judge(choices)
@@ -288,9 +296,5 @@ def payload(event: bytes) -> bytes | None:
     """The data of one event, or None where it has none (a comment)."""
     if event.startswith(b"data:") and b"\n" not in event:
         return event[5:].strip()
-    lines = [
-        line[5:].removeprefix(b" ")
-        for line in event.lstrip(b"\xef\xbb\xbf").split(b"\n")
-        if line.startswith(b"data:")
-    ]
+    lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
     return b"\n".join(lines).strip() if lines else None

@@ -200,8 +200,7 @@ async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
         "kill -9 of one of two workers",
         "only its streams are lost; replaced ≤ 2 s; ledger loss ≤ 1 s",
         f"{lost} of {count} streams lost, {load.bad} of {load.endings.total()} after it; replaced in {took:.1f} s; "
-        f"lost calls have "
-        "no record (no spool yet)",
+        "lost calls have no record (no spool yet)",
         met and (took <= 2 or form == "short"),
     )
 

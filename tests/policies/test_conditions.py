@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from policies import Condition, ConditionProblem, ConditionProblems, ConditionTrace, Facts, compile_when
+from policies import Condition, ConditionTrace, Facts, Problem, Problems, compile_when
 from tests.policies.samples import judged, requests, whens
 
 
@@ -14,13 +14,13 @@ def facts(headers: dict[bytes, bytes] | None = None, /, **body: Any) -> Facts:
     return Facts(body=body, headers=headers or {})
 
 
-def problems(when: Any, named: dict[str, Any] | None = None) -> list[ConditionProblem]:
-    with pytest.raises(ConditionProblems) as raised:
+def problems(when: Any, named: dict[str, Any] | None = None) -> list[Problem]:
+    with pytest.raises(Problems) as raised:
         compile_when(when, named)
     return raised.value.problems
 
 
-def only(when: Any, named: dict[str, Any] | None = None) -> ConditionProblem:
+def only(when: Any, named: dict[str, Any] | None = None) -> Problem:
     (problem,) = problems(when, named)
     return problem
 

@@ -178,6 +178,7 @@ def test_conversation_stays_while_the_talk_grows() -> None:
     )
     other = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,BBBB"}}]
     assert facts(said(("user", [IMAGE]))).conversation != facts(said(("user", other))).conversation
+    assert facts(said(("user", ["a", 7, None, {"n": 1}, "b"]))).conversation == "0:ab"  # what is no text says nothing
     assert facts().conversation == "0:"
 
 

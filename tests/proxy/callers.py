@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Self
 
 import httpx
 
 from tests.harness import Proxy
 
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading a CA bundle for each client would cost more than the tests
+get = partial(httpx.get, verify=PLAIN, timeout=20)
+request = partial(httpx.request, verify=PLAIN, timeout=20)
 HELLO = "where is my order 1234?"
 
 
@@ -31,7 +36,8 @@ def late(seconds: float) -> str:
 def ask(proxy: Proxy, text: str = HELLO, *, model: str = "p", key: str | None = None) -> httpx.Response:
     """One request on a connection of its own."""
     headers = {"authorization": f"Bearer {key}"} if key else {}
-    return httpx.post(f"{proxy.base_url}/chat/completions", json=body(text, model), headers=headers, timeout=30)
+    url = f"{proxy.base_url}/chat/completions"
+    return httpx.post(url, json=body(text, model), headers=headers, timeout=30, verify=PLAIN)
 
 
 def asks(proxy: Proxy, count: int, text: str = HELLO) -> list[httpx.Response]:
@@ -91,7 +97,7 @@ class Stream:
 async def streams(proxy: Proxy, count: int, text: str) -> AsyncIterator[list[Stream]]:
     """So many live streams, all of which have begun."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-    async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+    async with httpx.AsyncClient(timeout=60, limits=limits, verify=PLAIN) as client:
         # one after the other: of a burst one worker may take all
         opened = [await Stream(client, proxy, text).begun() for _ in range(count)]
         try:
@@ -122,7 +128,7 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def _ask(self) -> None:
-        async with httpx.AsyncClient(timeout=30) as client:
+        async with httpx.AsyncClient(timeout=30, verify=PLAIN) as client:
             while not self._stop.is_set():
                 try:
                     answer = await client.post(self._url, json=body(self._text))

@@ -1,11 +1,14 @@
-"""A proxy between real clients and the stand-in models, shared by the tests of a module."""
+"""A proxy between real clients and the stand-in models, shared by the tests of a module; and a compiled config."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from proxy.config.load import load
+from proxy.runtime import Snapshot
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy
+from tests.proxy.cli import samples
 
 KEY = "sk-team-0123456789abcdef"
 
@@ -69,3 +72,11 @@ def proxy(strong: StandIn, tuned: StandIn) -> Iterator[Proxy]:
     config = CONFIG.format(strong=strong.base_url, tuned=tuned.base_url)
     with Proxy(config, {"prompts/support/1.yaml": PROMPT}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """The config with something of everything, compiled: nothing is served."""
+    found = load(samples.write(tmp_path_factory.mktemp("config"))).snapshot
+    assert found is not None
+    return found

@@ -84,7 +84,7 @@ FINAL = ("request", "content_filter")  # another model would say the same
 CASES: list[tuple[str, str, str]] = [
     ("", GOOD, GOOD),
     ("status=429 retry-after=3", "rate_limited", "rate_limited"),
-    ("status=429 retry-after-ms=1500", "rate_limited", "rate_limited"),
+    ("status=429 retry-after-ms=1200", "rate_limited", "rate_limited"),
     ("status=500", "upstream_5xx", "upstream_5xx"),
     ("status=500 body=empty", "upstream_5xx", "upstream_5xx"),
     ("status=502 body=html", "upstream_5xx", "upstream_5xx"),

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,11 +19,6 @@ from tests.proxy.cli.samples import CONFIG, ask, write
 def explained(snapshot: Snapshot | None, tier: str = "gold", **changes: Any) -> Explanation:
     assert snapshot is not None
     return explain(snapshot, orjson.dumps(ask(**changes)), Situation(0.0, {b"x-tier": tier.encode()}))
-
-
-@pytest.fixture
-def snapshot(tmp_path: Path) -> Snapshot | None:
-    return load(write(tmp_path)).snapshot
 
 
 def test_ways_follow_the_causes_of_fallbacks() -> None:

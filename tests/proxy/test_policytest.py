@@ -3,25 +3,17 @@
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.config.load import PlacedTest, load
+from proxy.config.load import PlacedTest
 from proxy.config.schema import Expect, Given, Test
 from proxy.explain import explain
 from proxy.policytest import run, situation, unreached
 from proxy.runtime import Snapshot
-from tests.proxy.cli.samples import ask, write
+from tests.proxy.cli.samples import ask
 
 USERS = st.text(min_size=1, max_size=20)
-
-
-@pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    found = load(write(tmp_path_factory.mktemp("config"))).snapshot
-    assert found is not None
-    return found
 
 
 def placed(user: str, given: Given, **expect: Any) -> PlacedTest:

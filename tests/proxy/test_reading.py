@@ -7,24 +7,16 @@ import orjson
 import pytest
 
 from policies.facts import Facts
-from proxy.config.load import load
 from proxy.errors import BadRequest, NotFound
 from proxy.keys import ANYONE, Caller
 from proxy.reading import parse, read, serving
 from proxy.runtime import Snapshot
 from routes.route import Ask
 from tests.harness import Proxy
-from tests.proxy.cli.samples import NEAR_PROMPT, OLD_PROMPT, VARIABLES, ask, write
+from tests.proxy.cli.samples import NEAR_PROMPT, OLD_PROMPT, VARIABLES, ask
 from tests.proxy.conftest import KEY
 
 QUESTION = {"role": "user", "content": "Where is my order?"}
-
-
-@pytest.fixture(scope="module")
-def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
-    found = load(write(tmp_path_factory.mktemp("config"))).snapshot
-    assert found is not None
-    return found
 
 
 def reading(snapshot: Snapshot, system: str | None = None, **changes: Any) -> tuple[Ask, Facts]:

@@ -153,7 +153,7 @@ def test_what_a_bad_config_misses_may_come_later(proxy: Proxy) -> None:
 
 async def test_running_streams_finish_on_the_config_they_began_with(proxy: Proxy) -> None:
     old = expected(proxy)
-    async with streams(proxy, 4, paced(150)) as running:
+    async with streams(proxy, 4, paced(100)) as running:
         proxy.config.write_text(proxy.config.read_text() + "  later: {default: {model: tuned}}\n")
         await asyncio.to_thread(wait_until_served, proxy, expected(proxy))
         assert not any(stream.is_whole for stream in running), "they outlive the reload"

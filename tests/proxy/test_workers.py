@@ -1,4 +1,4 @@
-"""Several workers: one sum, replacement of the dead, and no worker that outlives its supervisor for long."""
+"""Several workers on one socket: sums, workers that die or are replaced, a supervisor that dies."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy, until
-from tests.proxy.callers import Load, ask, asks, paced, streams
+from tests.proxy.callers import Load, ask, asks, get, paced, streams
 
 CONFIG = """
 version: 1
@@ -32,6 +32,14 @@ def tuned() -> Iterator[StandIn]:
 
 @pytest.fixture
 def proxy(tuned: StandIn) -> Iterator[Proxy]:
+    """For a test that kills."""
+    with Proxy(CONFIG.replace("TUNED", tuned.base_url), args=("--workers=2",)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def healthy(tuned: StandIn) -> Iterator[Proxy]:
+    """For tests that leave it as it was."""
     with Proxy(CONFIG.replace("TUNED", tuned.base_url), args=("--workers=2",)) as running:
         yield running
 
@@ -50,18 +58,19 @@ def wait_until_gone(process: psutil.Process, seconds: float = 20) -> None:
             return
 
 
-async def test_metrics_are_the_sum_of_all_workers(proxy: Proxy) -> None:
+async def test_metrics_are_the_sum_of_all_workers(healthy: Proxy) -> None:
     """200 requests are 200, however often one asks, and on whichever worker they were; it never goes back."""
-    async with Load(proxy, 8) as load:
+    before = requests(healthy)
+    async with Load(healthy, 8) as load:
         scraped = []
         while load.total < 200:
-            scraped.append(await asyncio.to_thread(requests, proxy))
+            scraped.append(await asyncio.to_thread(requests, healthy))
     assert scraped == sorted(scraped)
     assert set(load.seen) == {"200"}
-    assert {requests(proxy) for _ in range(5)} == {load.total}
-    assert proxy.metric("pointsman_request_duration_seconds_count") == load.total
-    assert proxy.metric("pointsman_cost_usd_total") > 0
-    assert proxy.metric("pointsman_inflight_requests") == 0
+    assert {requests(healthy) - before for _ in range(5)} == {load.total}
+    assert healthy.metric("pointsman_request_duration_seconds_count") == before + load.total
+    assert healthy.metric("pointsman_cost_usd_total") > 0
+    assert healthy.metric("pointsman_inflight_requests") == 0
 
 
 def test_a_killed_worker_is_replaced_and_its_counters_stay(proxy: Proxy) -> None:
@@ -103,6 +112,19 @@ def test_a_worker_that_keeps_dying_is_started_with_growing_waits(proxy: Proxy) -
     assert stable.is_running()
 
 
+def test_callers_wait_while_no_worker_lives(proxy: Proxy) -> None:
+    """Not ready meanwhile; who connects all the same is answered once a worker is back."""
+    for worker in workers(proxy):
+        worker.kill()
+    for _ in until(10, "it to be not ready"):
+        if get(f"{proxy.admin}/readyz").status_code == 503:
+            break
+    assert ask(proxy).status_code == 200
+    for _ in until(20, "it to be ready again"):
+        if get(f"{proxy.admin}/readyz").status_code == 200:
+            break
+
+
 def test_a_worker_cannot_start_while_the_config_is_bad(proxy: Proxy) -> None:
     """The others serve the last good config on; once the file is mended the missing worker comes back."""
     good = proxy.config.read_text()
@@ -116,27 +138,27 @@ def test_a_worker_cannot_start_while_the_config_is_bad(proxy: Proxy) -> None:
     assert len(workers(proxy)) == 2
 
 
-async def test_sigusr2_replaces_the_workers_without_a_failed_request(proxy: Proxy) -> None:
+async def test_sigusr2_replaces_the_workers_without_a_failed_request(healthy: Proxy) -> None:
     """One by one, under load, with a live stream; the sums stay."""
-    old = {worker.pid for worker in workers(proxy)}
-    async with streams(proxy, 4, paced(250)) as running, Load(proxy, 6) as load:
+    old, before = {worker.pid for worker in workers(healthy)}, requests(healthy)
+    async with streams(healthy, 4, paced(250)) as running, Load(healthy, 6) as load:
         await load.more(50)
-        proxy.signal(signal.SIGUSR2)
-        await asyncio.to_thread(proxy.wait_for_log, '"a worker was replaced"', 2)
+        healthy.signal(signal.SIGUSR2)
+        await asyncio.to_thread(healthy.wait_for_log, '"a worker was replaced"', 2)
         await load.more(100)
         assert not any(stream.is_whole for stream in running), "the old workers still serve their streams"
-        scraped = [await asyncio.to_thread(requests, proxy) for _ in range(5)]
+        scraped = [await asyncio.to_thread(requests, healthy) for _ in range(5)]
         assert scraped == sorted(scraped)
         for stream in running:
             await stream.ended()
             assert stream.is_whole
     assert set(load.seen) == {"200"}
     for _ in until(10, "the old workers to end"):
-        if {worker.pid for worker in workers(proxy)}.isdisjoint(old):
+        if {worker.pid for worker in workers(healthy)}.isdisjoint(old):
             break
-    assert len(workers(proxy)) == 2
-    assert requests(proxy) == load.total + 4
-    assert proxy.metric("pointsman_inflight_requests") == 0
+    assert len(workers(healthy)) == 2
+    assert requests(healthy) == before + load.total + 4
+    assert healthy.metric("pointsman_inflight_requests") == 0
 
 
 async def test_workers_finish_what_runs_when_the_supervisor_is_killed(proxy: Proxy) -> None:
@@ -146,7 +168,7 @@ async def test_workers_finish_what_runs_when_the_supervisor_is_killed(proxy: Pro
         os.kill(proxy.pid, signal.SIGKILL)
         for _ in until(10, "the listener to be closed"):
             try:
-                await asyncio.to_thread(httpx.get, f"{proxy.url}/healthz")
+                await asyncio.to_thread(get, f"{proxy.url}/healthz")
             except httpx.TransportError:
                 break
         for stream in running:
@@ -170,27 +192,27 @@ async def test_workers_never_outlive_a_killed_supervisor_for_long(tuned: StandIn
             await asyncio.to_thread(wait_until_gone, worker)
 
 
-def test_workers_leave_signals_to_the_supervisor(proxy: Proxy) -> None:
+def test_workers_leave_signals_to_the_supervisor(healthy: Proxy) -> None:
     """A signal to the whole group, as Ctrl-C or a service manager sends it, ends nobody early."""
-    pids = [worker.pid for worker in workers(proxy)]
-    for worker in workers(proxy):
+    pids = [worker.pid for worker in workers(healthy)]
+    for worker in workers(healthy):
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
             worker.send_signal(number)
-    assert {answer.status_code for answer in asks(proxy, 10)} == {200}
-    assert [worker.pid for worker in workers(proxy)] == pids
+    assert {answer.status_code for answer in asks(healthy, 10)} == {200}
+    assert [worker.pid for worker in workers(healthy)] == pids
 
 
-def test_connections_are_shared_out(proxy: Proxy) -> None:
+def test_connections_are_shared_out(healthy: Proxy) -> None:
     """Of 40 kept connections each worker has some."""
-    url = proxy.url.removeprefix("http://").partition(":")
+    url = healthy.url.removeprefix("http://").partition(":")
     with_ = [httpx.Client() for _ in range(40)]
     try:
         for client in with_:
-            client.get(f"{proxy.url}/healthz")
+            client.get(f"{healthy.url}/healthz")
         port = int(url[2])
         held = [
             sum(c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in worker.net_connections())
-            for worker in workers(proxy)
+            for worker in workers(healthy)
         ]
     finally:
         for client in with_:

@@ -10,7 +10,7 @@ from routes.prompt import compile_prompt
 
 
 def changed(data: Any, **body: Any) -> dict[str, Any]:
-    compile_params(data).apply(body)
+    apply_all((compile_params(data),), body)
     return body
 
 
@@ -111,7 +111,7 @@ def test_a_default_that_is_never_used_is_a_warning() -> None:
 
 def test_openai_wants_the_new_name_of_the_limit() -> None:
     body: dict[str, Any] = {"messages": [], "max_tokens": 5}
-    DIALECTS["openai"].apply(body)
+    apply_all((DIALECTS["openai"],), body)
     assert body == {"messages": [], "max_completion_tokens": 5}
 
 
@@ -123,7 +123,7 @@ def test_vllm_gets_what_it_knows() -> None:
         "service_tier": "auto",
         "top_k": 3,
     }
-    DIALECTS["vllm"].apply(body)
+    apply_all((DIALECTS["vllm"],), body)
     assert body == {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5, "top_k": 3}
 
 
@@ -134,7 +134,7 @@ def test_vllm_gets_developers_as_system_whoever_wrote_them() -> None:
     odd: list[Any] = ["text", {"role": ["developer"]}, {"content": "x"}]
     messages = [*prompt.render({}), callers, *odd]
     body = {"messages": messages}
-    DIALECTS["vllm"].apply(body)
+    apply_all((DIALECTS["vllm"],), body)
     assert orjson.loads(orjson.dumps(body["messages"])) == [
         {"role": "system", "content": "Be kind."},
         {**callers, "role": "system"},
@@ -149,17 +149,17 @@ def test_vllm_gets_developers_as_system_whoever_wrote_them() -> None:
 def test_dialects_are_for_chat_only(dialect: str) -> None:
     """`max_tokens` is the right name for completions."""
     body = {"prompt": "a", "max_tokens": 5, "max_completion_tokens": 5, "store": True}
-    DIALECTS[dialect].apply(body)
+    apply_all((DIALECTS[dialect],), body)
     assert body == {"prompt": "a", "max_tokens": 5, "max_completion_tokens": 5, "store": True}
 
 
 def test_messages_that_are_no_list_are_left_alone() -> None:
     body = {"messages": "hello"}
-    DIALECTS["vllm"].apply(body)
+    apply_all((DIALECTS["vllm"],), body)
     assert body == {"messages": "hello"}
 
 
 def test_params_alone_do_nothing() -> None:
     body = {"messages": [{"role": "developer"}]}
-    Params().apply(body)
+    apply_all((Params(),), body)
     assert body == {"messages": [{"role": "developer"}]}

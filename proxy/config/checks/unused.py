@@ -6,7 +6,7 @@ from typing import Any
 from proxy.config.checks.policies import all_routes
 from proxy.config.draft import Draft
 from proxy.config.problems import has_errors
-from proxy.config.schema import MODEL_OF_REQUEST
+from proxy.config.schema import MODEL_OF_REQUEST, SHARED
 
 
 def check_unused(draft: Draft) -> None:
@@ -29,7 +29,7 @@ def check_unused(draft: Draft) -> None:
     for section, names in used.items():
         for name in getattr(config, section):
             if name not in names:
-                kind = section.removesuffix("s")
+                kind = SHARED[section]
                 draft.warn((section, name), f"unused-{kind}", f"nothing uses the {kind} {name!r}", key=True)
     _check_unused_routes(draft)
 
@@ -37,14 +37,8 @@ def check_unused(draft: Draft) -> None:
 def _check_unused_routes(draft: Draft) -> None:
     used_shared: set[str] = set()
     for policy in draft.policies.values():
-        used = {name for rule in policy.outcomes for name, _ in rule.named_routes} | {policy.spec.baseline or ""}
-        waiting = [name for name in used if name in policy.routes]
-        while waiting:
-            for fallback in policy.routes[waiting.pop()].spec.fallback:
-                if fallback.to not in used and fallback.to in policy.routes:
-                    waiting.append(fallback.to)
-                used.add(fallback.to)
-        used_shared |= {name for name in used if name in policy.routes and policy.routes[name].shared}
+        used = policy.reachable
+        used_shared |= {name for name in used if policy.routes[name].shared}
         for route in policy.routes.values():
             if not route.shared and route.name not in used:
                 message = f"nothing in policy {policy.name!r} leads to the route {route.name!r}"

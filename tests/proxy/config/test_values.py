@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from proxy.config.values import Address, Duration, Expanded, Flag, Name, Size, Timeout, is_unknown, shown
+from proxy.config.values import Address, Duration, Expanded, Flag, Interval, Name, Size, Timeout, is_unknown, shown
 
 GOOD: list[tuple[Any, Any, Any]] = [
     *[
@@ -25,7 +25,9 @@ GOOD: list[tuple[Any, Any, Any]] = [
 ]
 BAD: list[tuple[Any, Any]] = [
     *[(Duration, value) for value in ("", "2", "s", "-1s", -1, "2 weeks", True, None, "1e3s", float("nan"), "９s")],
+    *[(Duration, text) for text in ("1000000000s", "99999999999999d")],  # a timer of that length overflows
     (Timeout, "0s"),
+    *[(Interval, value) for value in (0, "0s", "9ms")],  # comments would come as fast as the loop turns
     *[(Size, value) for value in (0, -1, 1.5, "", "MiB", "0MiB", "10XB", True, None)],
     *[(Flag, value) for value in ("true", "yes", 1, None, Expanded("yes"))],
     *[

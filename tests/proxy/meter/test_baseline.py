@@ -103,14 +103,14 @@ def test_a_lone_request_after_a_long_pause_finds_a_cold_cache() -> None:
     assert learned.arrived("support", 100.0) == pytest.approx(1.0, rel=0.1)
     rate = learned.arrived("support", 100.0 + 6 * 3600)
     assert -math.expm1(-rate * 300) < 1e-6
-    assert learned.rate("elsewhere", 5.0) == 0.0
+    assert learned.arrived("elsewhere", 5.0) == 0.0
 
 
 def test_a_clock_that_steps_back_does_no_harm() -> None:
     learned = Learned()
     learned.arrived("support", 100.0)
     assert learned.arrived("support", 50.0) >= 0.0
-    assert learned.rate("support", 0.0) == 0.0
+    assert learned.arrived("support", 0.0) == 0.0
 
 
 def test_what_a_model_does_now_outweighs_what_it_did() -> None:

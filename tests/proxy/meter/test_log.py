@@ -1,7 +1,9 @@
 """What is logged, where it goes, and what it never holds."""
 
 import io
+import logging
 import os
+import select
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -159,3 +161,44 @@ def test_a_log_that_nobody_reads_any_more_does_not_stop_the_proxy() -> None:
             lines.write(b"x")
         lines.close()
         assert not lines._thread.is_alive()
+
+
+def test_what_libraries_say_is_logged_like_the_rest() -> None:
+    """asyncio tells of forgotten exceptions in this way; uvicorn and LiteLLM of their troubles."""
+    out = io.BytesIO()
+    lines = log.configure(out)
+    logging.getLogger("asyncio").error("Task exception was %s retrieved", "never", exc_info=ValueError("why"))
+    logging.getLogger("uvicorn.error").info("Started")
+    lines.close()
+    (line,) = map(orjson.loads, out.getvalue().splitlines())
+    assert (line["level"], line["logger"]) == ("error", "asyncio")
+    assert line["event"] == "Task exception was never retrieved"
+    assert "ValueError: why" in line["exception"]
+
+
+def test_several_processes_can_share_a_pipe() -> None:
+    """Each write is whole lines, and small enough for the kernel not to part it from the next process's."""
+    writes: list[bytes] = []
+
+    class Out(io.BytesIO):
+        def write(self, data: Any) -> int:
+            writes.append(bytes(data))
+            return len(data)
+
+    lines = log.Lines(Out(), is_shared=True)
+    written = [b"%d " % number * 90 for number in range(200)]
+    for line in written:
+        lines.write(line)
+    lines.close()
+    assert b"".join(writes).splitlines() == written
+    assert all(write.endswith(b"\n") and len(write) <= select.PIPE_BUF for write in writes)
+
+
+@pytest.mark.parametrize("most", [1, 10, 64, 10_000])
+def test_pieces_are_whole_lines(most: int) -> None:
+    lines = b"".join(b"x" * length + b"\n" for length in (0, 1, 5, 9, 10, 30, 200, 3, 0))
+    found = list(log.pieces(lines, most))
+    assert b"".join(found) == lines
+    assert all(piece.endswith(b"\n") for piece in found)
+    assert all(len(piece) <= most or piece.count(b"\n") == 1 for piece in found)
+    assert list(log.pieces(b"", most)) == []

@@ -1,0 +1,398 @@
+"""The protocol on its own, on a transport that only remembers: random mutations, slow clients, back-pressure."""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import structlog
+from uvicorn.server import ServerState
+
+from proxy import server
+from proxy.app import App
+from proxy.books import Books
+from proxy.config.load import load
+from proxy.handler import Chat
+from proxy.life import Life
+from proxy.meter.baseline import Learned
+from proxy.meter.metrics import Meters
+from proxy.runtime import Holder
+from proxy.server import Protocol
+from proxy.settled import Settled
+from proxy.upstreams.base import Call, Target
+from tests.proxy.raw import HEAD, chunked, post
+
+CONFIG = """
+version: 1
+server: {max_body: 512KiB}
+keys: [{name: team, key: sk-team-0123456789abcdef, tenant: acme}]
+models: {m: {base_url: "http://127.0.0.1:1/v1", price: {input: 1, output: 1}}}
+prompts:
+  greet:
+    "1": {variables: {company: {default: ACME}}, messages: [{system: "You answer for {{ company }}."}]}
+policies:
+  support:
+    baseline: r
+    routes: {r: {model: m, prompt: greet@1}}
+    rules:
+      - {name: heavy, when: {any: [{prompt_tokens: {gt: 6000}}, {tools: true}]}, route: r}
+      - {name: order, when: {text: {matches: "order [0-9]+"}}, route: r}
+    default: r
+"""
+BODY: dict[str, Any] = {
+    "model": "support",
+    "messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "where is order 1234?"}],
+    "stream": False,
+    "temperature": 0.5,
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}],
+    "pointsman": {"variables": {"company": "Initech"}, "session": "s-1"},
+}
+GOOD_BODY = json.dumps(BODY).encode()
+GOOD = post(GOOD_BODY)
+ANSWER = (
+    b'{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":"hi"}}]}'
+)
+
+
+class Wire(asyncio.Transport):
+    """Remembers what is written; closing is seen by the protocol at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = b""
+        self.closed = False
+        self.ended = False  # the writing half
+        self.reading = True
+        self.aborted = False
+        self.unsent = 0  # bytes that the client has not taken
+
+    def write(self, data: Any) -> None:
+        assert not self.ended, "written after the end"
+        self.out += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def write_eof(self) -> None:
+        self.ended = True
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+
+class Model:
+    """Answers each call at once, without a network."""
+
+    status = 200
+    headers: Mapping[bytes, bytes] = {b"content-type": b"application/json"}
+    retried_stale = False
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self._parts: list[bytes] = []
+
+    def get(self, target: Target) -> "Model":
+        return self
+
+    async def send(self, call: Call, deadline: float) -> "Model":
+        self.calls.append(call)
+        self._parts = [ANSWER, b""]
+        return self
+
+    async def read(self, deadline: float) -> bytes:
+        return self._parts.pop(0)
+
+    def close(self) -> None:
+        return None
+
+
+class Rig:
+    """An app and connections to it."""
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "pointsman.yaml"
+        path.write_text(CONFIG)
+        loaded = load(str(path))
+        assert loaded.snapshot is not None, [str(problem) for problem in loaded.problems]
+        holder = Holder(loaded.snapshot)
+        self.model = Model()
+        self.settled: list[Settled] = []
+        self.meters = Meters("test")
+        self.meters.use(loaded.snapshot)
+        self.books = Books([self.meters.settled, self.settled.append])
+        self.app = App(holder, Chat(holder, cast(Any, self.model), Learned(), self.meters, self.books), Life())
+        self.state = ServerState()
+
+    def connect(self) -> tuple[Protocol, Wire]:
+        protocol = Protocol(cast(Any, SimpleNamespace(loaded_app=self.app)), self.state, {})
+        wire = Wire()
+        protocol.connection_made(wire)
+        return protocol, wire
+
+    async def quiet(self) -> None:
+        """Wait until nothing runs."""
+        while self.state.tasks or any(cast(Any, protocol).current for protocol in self.state.connections):
+            await asyncio.sleep(0)
+        self.books.close()
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
+
+
+def answers(out: bytes) -> list[tuple[int, bytes]]:
+    """Status and body of each answer; fails on anything that is not whole."""
+    found = []
+    while out:
+        head, parted, out = out.partition(b"\r\n\r\n")
+        assert parted, head
+        line, *lines = head.split(b"\r\n")
+        assert line.startswith(b"HTTP/1.1 "), line
+        status = int(line[9:12])
+        if status == 100:
+            continue
+        headers = dict(line.lower().split(b": ", 1) for line in lines)
+        size = int(headers[b"content-length"])
+        assert len(out) >= size, "cut short"
+        found.append((status, out[:size]))
+        out = out[size:]
+    return found
+
+
+# --- random mutations
+
+WORDS = [
+    b"\r\n", b"\n", b"\r", b"\0", b" ", b":", b"\t", b"\xff", b"{", b"}", b"[", b"]", b'"', b",", b"\\u0000",
+    b"\\ud800", b"null", b"true", b"-1", b"1e999", b"NaN", b"99999999999999999999", b"[" * 300, b"HTTP/1.0",
+    b"HTTP/2.0", b"GET ", b"HEAD ", b"transfer-encoding: chunked\r\n", b"content-length: 3\r\n",
+    b"expect: 100-continue\r\n", b"connection: close\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n", b"/..", b"%2e",
+    b"%00", b"\r\n\r\n", b"0\r\n\r\n", b"host: y\r\n", b'"model":"support",', b'"stream":true,', b'"messages":[],',
+    b'"pointsman":[],',
+]  # fmt: skip
+
+
+def mutation(chance: random.Random) -> bytes:
+    """A mutated request; more often only its body is, and framed well, so that JSON is reached."""
+    return post(mutated(chance, GOOD_BODY)) if chance.random() < 0.6 else mutated(chance, GOOD)
+
+
+def mutated(chance: random.Random, good: bytes) -> bytes:
+    data = bytearray(good)
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 5))):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(6):
+            case 0:
+                data[at : at + 1] = bytes([chance.randrange(256)])
+            case 1:
+                del data[at : at + chance.choice((1, 1, 2, 8, 40))]
+            case 2:
+                data[at:at] = chance.choice(WORDS)
+            case 3:
+                data[at : at + chance.choice((1, 4, 10))] = chance.choice(WORDS)
+            case 4:
+                data[at:at] = data[at : at + chance.choice((1, 5, 30, 200))]
+            case 5:
+                other = chance.randrange(len(data) + 1)
+                data[at : at + 10], data[other : other + 10] = data[other : other + 10], data[at : at + 10]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_mutations_of_a_good_request_never_break_it(rig: Rig, seed: int) -> None:
+    """Each is answered with a good answer or a 4xx in OpenAI's shape, or is not yet whole; no 500, nothing silent."""
+    chance = random.Random(seed)
+    seen: dict[int, int] = {}
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(5000):
+            data = mutation(chance)
+            protocol, wire = rig.connect()
+            at = chance.randrange(len(data) + 1)
+            for part in (data[:at], data[at:]) if chance.random() < 0.5 else (data,):
+                if part and not wire.closed:
+                    protocol.data_received(part)
+            await rig.quiet()
+            found = answers(wire.out)
+            assert found or not wire.closed, data
+            for status, body in found:
+                seen[status] = seen.get(status, 0) + 1
+                assert status in (200, 400, 401, 404, 405, 413, 415, 431), (status, data)
+                if status != 200 and body:
+                    error = json.loads(body)["error"]
+                    assert error.keys() == {"message", "type", "param", "code"}, data
+                    assert error["message"], data
+            protocol.connection_lost(None)
+            await rig.quiet()
+    assert not logs, logs[:1]
+    assert {200, 400, 401, 404} <= seen.keys()
+    assert seen[200] > 200
+    assert {value for _, value in rig.meters.state()["pointsman_inflight_requests"]} == {0}
+    assert len(rig.model.calls) == sum(settled.outcome in ("ok", "upstream_error") for settled in rig.settled)
+    for call in rig.model.calls:
+        assert "pointsman" not in json.loads(call.body)
+
+
+# --- clients that are slow
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEADER_DEADLINE", "BODY_DEADLINE", "KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
+        monkeypatch.setattr(server, name, 0.05)
+
+
+async def closed(wire: Wire) -> None:
+    async with asyncio.timeout(5):
+        while not wire.closed:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize(
+    "part",
+    [
+        GOOD[:30],
+        GOOD[:-3],
+        chunked(b"{")[:-5],
+        f"POST /v1/chat/completions HTTP/1.1\r\n{HEAD}content-length: 400000\r\n\r\n{{".encode(),
+        f"POST /v1/chat/completions HTTP/1.1\r\n{HEAD}expect: 100-continue\r\ncontent-length: 9\r\n\r\n".encode(),
+    ],
+    ids=["head", "body", "chunks", "large body", "body that was asked for"],
+)
+async def test_a_request_that_stops_coming_is_408(rig: Rig, part: bytes) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(part)
+    await closed(wire)
+    await rig.quiet()
+    ((status, body),) = answers(wire.out)
+    assert (status, json.loads(body)["error"]["code"]) == (408, "request_timeout")
+    assert rig.model.calls == []
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("before", [b"", GOOD])
+async def test_an_idle_connection_is_closed_without_a_word(rig: Rig, before: bytes) -> None:
+    protocol, wire = rig.connect()
+    if before:
+        protocol.data_received(before)
+    await closed(wire)
+    assert [status for status, _ in answers(wire.out)] == [200] * bool(before)
+
+
+async def test_a_body_may_come_slowly_but_must_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is on a pause, not on the whole."""
+    monkeypatch.setattr(server, "HEADER_DEADLINE", 0.1)  # after which the timer looks for the first time
+    monkeypatch.setattr(server, "BODY_DEADLINE", 0.4)
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD[:-10])
+    for byte in GOOD[-10:]:
+        await asyncio.sleep(0.06)
+        protocol.data_received(bytes([byte]))
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200]
+
+
+# --- clients that do not read
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_client_that_reads_nothing_is_let_go(rig: Rig) -> None:
+    """Also one that has its whole answer waiting for it: a plain close would wait for ever."""
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD)
+    await rig.quiet()
+    wire.unsent = 1000
+    await closed(wire)
+    assert not wire.aborted
+    async with asyncio.timeout(5):
+        while not wire.aborted:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_draining_ends_when_nothing_is_taken(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.pause_writing()
+    wire.unsent = 1000
+    drained = asyncio.get_running_loop().create_task(protocol.drain())
+    async with asyncio.timeout(5):
+        while not wire.aborted:
+            await asyncio.sleep(0.005)
+    protocol.connection_lost(None)
+    await drained
+
+
+@pytest.mark.usefixtures("hurried")
+async def test_a_slow_reader_is_waited_for(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.pause_writing()
+    wire.unsent = 1000
+    drained = asyncio.get_running_loop().create_task(protocol.drain())
+    for _ in range(100):
+        await asyncio.sleep(0.005)
+        wire.unsent -= 10
+    assert not wire.aborted
+    protocol.resume_writing()
+    await drained
+
+
+# --- pipelining and draining
+
+
+async def test_reading_pauses_while_answers_are_owed(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD * 3)
+    assert not wire.reading
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200] * 3
+    assert wire.reading
+
+
+async def test_a_large_request_behind_another_is_read_in_its_turn(rig: Rig) -> None:
+    """It is handed to the application before its body has come."""
+    large = post(json.dumps({**BODY, "user": "u" * 300_000}).encode())
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD + large[:1000])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    assert wire.reading
+    protocol.data_received(large[1000:] + GOOD)
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200] * 3
+
+
+async def test_draining_lets_a_request_come_that_has_begun(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD[:-5])
+    protocol.shutdown()
+    assert not wire.closed
+    protocol.data_received(GOOD[-5:])
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200]
+    assert b"connection: close\r\n" in wire.out
+    assert wire.closed
+
+
+async def test_draining_closes_an_idle_connection(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD)
+    await rig.quiet()
+    assert not wire.closed
+    protocol.shutdown()
+    await closed(wire)
