@@ -5,7 +5,7 @@ LOCKS := deploy/locks
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check coverage bench bench-peers lock clean
+.PHONY: help run test lint check coverage faults bench bench-peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ check: .venv/serve  ## check the example configs as a user's CI would
 coverage: .venv/dev  ## the two pure packages must be covered fully by their own tests
 	$(BIN)/coverage run --branch --source policies -m pytest -q tests/policies && $(BIN)/coverage report --fail-under 100
 	$(BIN)/coverage run --branch --source routes -m pytest -q tests/routes && $(BIN)/coverage report --fail-under 100
+
+faults: .venv/dev  ## the long forms of the fault scenarios; writes tests/faults/RESULTS.md
+	$(BIN)/python -m pytest tests/faults -m slow --results $(ARGS)
 
 bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/RESULTS.md
 	@deploy/install-test-programs

@@ -33,6 +33,7 @@ class Proxy:
         *,
         env: Mapping[str, str] | None = None,
         args: tuple[str, ...] = (),
+        module: str = "proxy",
         wait_until_ready: bool = True,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-test-")
@@ -45,6 +46,7 @@ class Proxy:
         self._log_path = self.folder / "stderr.log"
         self._env = {**os.environ, **(env or {})}
         self._args = args
+        self._module = module
         self._is_awaited = wait_until_ready  # else only until it has said where it will serve
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.admin = ""
@@ -60,7 +62,7 @@ class Proxy:
                 [
                     sys.executable,
                     "-m",
-                    "proxy",
+                    self._module,
                     "serve",
                     "-c",
                     str(self.config),

@@ -1,0 +1,58 @@
+"""The rig of a module, its invariants after every scenario, and the figures of the run."""
+
+import os
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+pytest.register_assert_rewrite("tests.faults.scenarios", "tests.faults.invariants")
+
+from tests.faults.rig import Rig  # noqa: E402
+from tests.faults.rows import RESULTS, Rows, written  # noqa: E402
+
+LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ROWS = pytest.StashKey[Rows]()
+
+Form = Literal["short", "long"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--results", action="store_true", help="write tests/faults/RESULTS.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[ROWS] = Rows()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    rows = session.config.stash[ROWS].found
+    if session.config.getoption("--results", default=False) and rows:
+        before = RESULTS.read_text() if RESULTS.exists() else ""
+        RESULTS.write_text(written(rows, before, os.cpu_count() or 1))
+
+
+@pytest.fixture(params=["short", pytest.param("long", marks=LONG)])
+def form(request: pytest.FixtureRequest) -> Form:
+    """Each scenario has a short form, in `make test`, and a long one, in `make faults`."""
+    chosen: Form = request.param
+    return chosen
+
+
+@pytest.fixture
+def rows(pytestconfig: pytest.Config) -> Rows:
+    return pytestconfig.stash[ROWS]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Rig]:
+    with Rig() as rig:
+        yield rig
+
+
+@pytest.fixture
+def rig(running: Rig) -> Iterator[Rig]:
+    """The module's rig; when the scenario is over, the invariants must hold."""
+    running.forget()
+    yield running
+    running.check()

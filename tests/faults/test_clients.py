@@ -1,0 +1,189 @@
+"""Rows 27 to 32: clients that leave, dawdle, or come in great numbers."""
+
+import asyncio
+import random
+import time
+
+import pytest
+
+from tests.faults import scenarios
+from tests.faults.client import Client, request
+from tests.faults.conftest import Form
+from tests.faults.probe import Watch, sample
+from tests.faults.rig import KEYS, Rig
+from tests.faults.rows import Rows
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "half"])
+async def test_clients_vanish_in_mid_stream(rig: Rig, form: Form, rows: Rows, how: str) -> None:
+    count = 20 if form == "short" else 200
+    await scenarios.vanishing_clients(rig, count, how)
+    await asyncio.to_thread(rig.settled, count)
+    late = sorted(await asyncio.to_thread(lateness, rig))
+    p99 = late[int(len(late) * 0.99)]
+    met = len(late) == count and late[-1] <= 1 and (p99 <= 0.25 or form == "short")
+    rows.add(
+        27,
+        "200 clients vanish in mid-stream (FIN, RST, half-close)",
+        "upstream closed ≤ 1 s for all, p99 ≤ 250 ms; a record each",
+        f"{how}: {len(late)}/{count}, p99 {p99 * 1000:.0f} ms",
+        met,
+    )
+
+
+def lateness(rig: Rig) -> list[float]:
+    """Seconds between each client's leaving and the end of its upstream call."""
+    calls = rig.calls()
+    return [calls[a.number][0].finished - a.left for a in rig.asked if a.left and calls[a.number][0].finished]  # type: ignore[operator]
+
+
+async def test_clients_leave_before_the_answer(rig: Rig, form: Form, rows: Rows) -> None:
+    count = 20 if form == "short" else 200
+    await scenarios.vanishing_before_content(rig, count)
+    lines = await asyncio.to_thread(rig.settled, count)
+    late = await asyncio.to_thread(lateness, rig)
+    right = sum(line["status"] == 499 and line["outcome"] == "cancelled" for line in lines)
+    rows.add(
+        28,
+        "clients leave a call that has not answered",
+        "upstream closed ≤ 1 s; record with 499",
+        f"{len(late)}/{count} within {max(late):.2f} s; {right} records of 499",
+        len(late) == right == count and max(late) <= 1,
+    )
+
+
+async def test_cancels_leave_the_pool_whole(form: Form, rows: Rows) -> None:
+    """A pool of ten, twenty at a time, half of them cancelled at random points, connecting included."""
+    count = 200 if form == "short" else 10_000
+    draw = random.Random(29)
+    with Rig(settings={"limits": ", max_connections: 10"}) as rig:
+        gate = asyncio.Semaphore(20)
+
+        async def one() -> None:
+            async with gate:
+                asked = await rig.start("alone", stream=draw.random() < 0.5, fault="ttft=0.004 pace=0.0005")
+                async with asked.client:
+                    if draw.random() < 0.5:
+                        await asyncio.sleep(draw.random() * 0.02)
+                        asked.leave(draw.choice(("fin", "rst")))
+                    else:
+                        await asked.ended()
+
+        for _ in range(0, count, 500):
+            await asyncio.gather(*(one() for _ in range(min(500, count))))
+            await asyncio.to_thread(rig.check)
+        begun = time.perf_counter()
+        after = await rig.asks(10, "alone", at_once=10, fault="ttft=0.3", stream=False)
+        took = time.perf_counter() - begun
+        whole = sum(each.ending == "complete" for each in after)
+        await asyncio.to_thread(rig.check)
+    rows.add(
+        29,
+        "cancels at random points, a pool of 10",
+        "10,000, and 10/10 slots afterwards, 0 pool timeouts",
+        f"{count:,}; {whole}/10 in {took:.2f} s",
+        (whole == 10 and took < 0.6) or (form == "short" and whole == 10),
+    )
+
+
+async def test_slow_readers(form: Form, rows: Rows) -> None:
+    count = 20 if form == "short" else 100
+    tokens = 30_000 if form == "short" else 100_000
+    with Rig() as rig:
+        await rig.asks(20, "alone")
+        growth, p99 = await scenarios.slow_readers(rig, count, tokens)
+        await asyncio.to_thread(rig.check)
+    each = growth / count / 1024
+    rows.add(
+        30,
+        "100 readers that hardly read answers of 17 MB",
+        "≤ 256 KiB per stream, +≤ 40 MB in all",
+        f"{each:.0f} KiB per stream, +{growth / 2**20:.0f} MB; others' p99 {p99:.1f} ms",
+        (each <= 256 or form == "short") and growth <= 40 * 2**20,
+    )
+
+
+async def test_idle_streams(form: Form, rows: Rows) -> None:
+    """In the long form as many as the descriptors of one process allow: a third of them each for client, models."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = 300 if form == "short" else min(9_000, (hard - 500) // 2)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        with Rig() as rig:
+            await rig.asks(20, "alone")
+            before = sample(rig.proxy.pid).rss
+            held: list[Client] = []
+            for _ in range(0, count, 100):
+                batch = await asyncio.gather(*(rig.start("alone", fault="stall after=2") for _ in range(100)))
+                await asyncio.gather(*(asked.until(1) for asked in batch))
+                held += [asked.client for asked in batch]
+            after = sample(rig.proxy.pid).rss
+            times = []
+            for _ in range(50):
+                begun = time.perf_counter()
+                assert (await rig.ask("strong", stream=False)).ending == "complete"
+                times.append((time.perf_counter() - begun) * 1000)
+            dropped = sum(client.reader.at_eof() for client in held)
+            for asked in rig.asked:
+                if asked.fault:
+                    asked.leave("rst")
+            await asyncio.gather(*(client.__aexit__(None, None, None) for client in held))
+            rig.patience = 30.0
+            rig.forget()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    each = (after - before) / count / 1024
+    rows.add(
+        31,
+        "10,000 idle streams",
+        "RSS < 600 MB, ≤ 45 KiB each; new request p99 ≤ 50 ms; 0 dropped",
+        f"{count:,}: {after / 1e6:.0f} MB, {each:.1f} KiB each; p99 {sorted(times)[48]:.0f} ms; {dropped} dropped",
+        after < 600e6 and each <= 45 and dropped == 0 and (sorted(times)[48] <= 50 or form == "short"),
+    )
+
+
+async def test_slowloris(form: Form, rows: Rows) -> None:
+    """Heads and bodies that never end, and readers that never read, beside good traffic."""
+    count = 300 if form == "short" else 4000
+    with Rig() as rig:
+        quiet = await timed(rig, 50)
+        slow = [await Client.open(rig.proxy.url, receive_buffer=4096) for _ in range(count)]
+        for number, client in enumerate(slow):
+            match number % 3:
+                case 0:
+                    client.send(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: ")
+                case 1:
+                    client.send(
+                        request(b"", f"authorization: Bearer {KEYS['acme']}").replace(b": 0\r\n", b": 500\r\n")
+                    )
+                case _:
+                    client.send(b"GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\n" * 20)
+        with Watch(rig.proxy.pid) as watch:
+            times = []
+            for _ in range(3 if form == "short" else 20):
+                times += await timed(rig, 50)
+                for client in slow:
+                    client.send(b"a")
+        await asyncio.gather(*(client.__aexit__(None, None, None) for client in slow))
+        rig.forget()
+    ratio = sorted(times)[int(len(times) * 0.99)] / sorted(quiet)[48]
+    rows.add(
+        32,
+        "slowloris connections: heads, bodies, unread answers",
+        "good traffic ≥ 99.9 %, p99 ≤ 2 ×; RSS +≤ 100 MB",
+        f"{count:,}: 100 %, {ratio:.1f} ×; +{watch.rss_growth / 2**20:.0f} MB",
+        watch.rss_growth <= 100 * 2**20 and (ratio <= 2 or form == "short"),
+    )
+
+
+async def timed(rig: Rig, count: int) -> list[float]:
+    """Seconds of good requests, one after the other."""
+    times = []
+    for _ in range(count):
+        begun = time.perf_counter()
+        asked = await rig.ask("alone", stream=False)
+        times.append(time.perf_counter() - begun)
+        assert asked.ending == "complete"
+    return times

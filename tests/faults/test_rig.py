@@ -1,0 +1,100 @@
+"""The rig's own parts do what they say: a tool that lies proves nothing."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from proxy.standins.standin import StandIn
+from tests.faults.client import Answer, Client, request
+from tests.faults.lossy import Lossy, Trouble, black_hole
+from tests.faults.probe import sample
+from tests.faults.rows import Row, written
+
+BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[fault tokens=20]]"}]}'
+
+
+async def through(lossy: Lossy) -> Answer:
+    async with await Client.open(f"http://127.0.0.1:{lossy.port}") as client:
+        return await client.send(request(BODY)).answer()
+
+
+async def test_lossy_passes_all() -> None:
+    with StandIn("tuned") as standin:
+        async with Lossy(standin.port) as lossy:
+            assert (await through(lossy)).ending == "complete"
+
+
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_lossy_cuts(how: str) -> None:
+    with StandIn("tuned") as standin:
+        async with Lossy(standin.port, Trouble(cut_after=900, how=how)) as lossy:
+            answer = await through(lossy)
+            assert (answer.ending, answer.lost) == (f"silent: 200 broken off by {how}", how)
+
+
+async def test_lossy_is_late_slow_and_a_hole() -> None:
+    loop = asyncio.get_running_loop()
+    with StandIn("tuned") as standin:
+        for trouble, least in ((Trouble(delay=0.1), 0.2), (Trouble(rate=20_000), 0.15)):
+            async with Lossy(standin.port, trouble) as lossy:
+                begun = loop.time()
+                assert (await through(lossy)).ending == "complete"
+                assert loop.time() - begun > least
+        async with Lossy(standin.port, Trouble(hole=True)) as lossy:
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(through(lossy), 0.2)
+
+
+def test_a_black_hole_answers_no_connect() -> None:
+    with black_hole() as port, socket.socket() as caller:
+        caller.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            caller.connect(("127.0.0.1", port))
+
+
+async def test_the_client_pipelines_dribbles_and_leaves_half() -> None:
+    with StandIn("tuned") as standin:
+        async with await Client.open(standin.url) as client:
+            client.send(request(BODY) * 3)
+            assert [answer.ending for answer in await client.answers(3)] == ["complete"] * 3
+        async with await Client.open(standin.url) as client:
+            await client.dribble(request(BODY))
+            client.leave("half")
+            assert (await client.answer()).status == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "ending"),
+    [
+        (b"data: [DONE]\n\n", "silent: [DONE] without a finish"),
+        (b'data: {"choices":[{"finish_reason":"stop"}]}\n\n', "silent: the stream ended without [DONE] or error"),
+        (b'data: {"choices":[{"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n', "complete"),
+        (b'data: {"error":{"message":"x"}}\n\n', "in-band error"),
+        (b'data: {"error":{"message":"x"}}\n\ndata: [DONE]\n\n', "silent: an error, then [DONE]"),
+    ],
+)
+def test_endings_of_streams(body: bytes, ending: str) -> None:
+    answer = Answer()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    for byte in head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body):
+        answer.feed(bytes([byte]))
+    assert answer.ending == ending
+
+
+def test_the_probe_sees_this_process() -> None:
+    before = sample(os.getpid())
+    with socket.socket():
+        assert sample(os.getpid()).descriptors == before.descriptors + 1
+    assert before.rss > 2**20
+
+
+def test_results_keep_the_rows_of_other_runs_and_count() -> None:
+    one = written(
+        {"17": Row("17", "cut", "all", "9 of 9", True), "2": Row("2", "kill", "0", "3", False)}, "", 2, "day"
+    )
+    two = written({"17": Row("17", "cut", "all", "8 of 8", True)}, one, 2, "next")
+    assert one.index("| 2 |") < one.index("| 17 |")
+    assert "| 17 | cut | all | 8 of 8 | yes | 2 | next |" in two
+    assert "| 2 | kill | 0 | 3 | no | 0 | day |" in two
