@@ -16,6 +16,7 @@ from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
 from proxy.runtime import Holder, Snapshot
 from proxy.tasks import Tasks
+from proxy.upstreams.balance import Rotations
 from proxy.upstreams.registry import Upstreams
 
 SEARCH, NIGHT = "sk-search-0123456789", "sk-night-0123456789"
@@ -25,7 +26,7 @@ SEARCH, NIGHT = "sk-search-0123456789", "sk-night-0123456789"
 async def client(snapshot: Snapshot) -> AsyncIterator[httpx.AsyncClient]:
     """The application on a real listener in this process."""
     tasks, sock, holder = Tasks(), bind("127.0.0.1:0"), Holder(snapshot)
-    chat = Chat(holder, Upstreams(), Learned(), Meters("0"), Books([]))
+    chat = Chat(holder, Upstreams(), Rotations(), Learned(), Meters("0"), Books([]))
     listener = Listener(ours(App(holder, chat, Life())), sock, tasks)
     url = f"http://{address_of(sock)}"
     await listener.start()

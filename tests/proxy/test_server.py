@@ -23,6 +23,7 @@ from proxy.meter.metrics import Meters
 from proxy.runtime import Holder
 from proxy.server import Protocol
 from proxy.settled import Settled
+from proxy.upstreams.balance import Rotations
 from proxy.upstreams.base import Call, Target
 from tests.proxy.raw import HEAD, chunked, post
 
@@ -136,7 +137,9 @@ class Rig:
         self.meters = Meters("test")
         self.meters.use(loaded.snapshot)
         self.books = Books([self.meters.settled, self.settled.append])
-        self.app = App(holder, Chat(holder, cast(Any, self.model), Learned(), self.meters, self.books), Life())
+        self.app = App(
+            holder, Chat(holder, cast(Any, self.model), Rotations(), Learned(), self.meters, self.books), Life()
+        )
         self.state = ServerState()
 
     def connect(self) -> tuple[Protocol, Wire]:
