@@ -91,6 +91,7 @@ class Account:
     status = 0
     error: str | None = None
     duration = 0.0
+    spent = 0  # pico-dollars of all attempts so far
     waited = 0.0  # seconds spent waiting for upstreams and for the client
     first_content: float | None = None
     baseline: Baseline = NO_BASELINE
@@ -134,6 +135,7 @@ class Account:
             price.id if price is not None else None,
         )
         self.attempts.append(attempt)
+        self.spent += attempt.cost.total
         return attempt
 
     def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
@@ -215,9 +217,3 @@ class Account:
             baseline.uncached,
             baseline.source,
         )
-
-    @property
-    def spent(self) -> int:
-        """Pico-dollars of all attempts so far."""
-        attempts = self.attempts
-        return attempts[0].cost.total if len(attempts) == 1 else sum(attempt.cost.total for attempt in attempts)

@@ -55,19 +55,18 @@ class Heads:
 
     def whole(self, account: Account, decision: Decision, served: Route) -> bytes:
         """The head of a whole answer, with what all attempts cost and what the baseline would have."""
+        baseline = account.baseline.cost
         lines = b"%bx-request-id: %b\r\n%b" % (JSON, account.id.encode(), self.failed(account, decision, served))
-        baseline = account.baseline
-        if baseline.cost is None:
+        if baseline is None:
             return lines
-        return lines + b"x-pointsman-baseline-cost-usd: %b\r\n" % to_usd(baseline.cost).encode()
+        return lines + b"x-pointsman-baseline-cost-usd: %b\r\n" % to_usd(baseline).encode()
 
     def failed(self, account: Account, decision: Decision, served: Route) -> bytes:
         """What an error says besides its own: the decision, the last route tried, what all attempts cost."""
-        cost = sum(attempt.cost.total for attempt in account.attempts)
         return b"x-pointsman-attempts: %d\r\n%bx-pointsman-cost-usd: %b\r\n" % (
             len(account.attempts),
             self.named(decision, served),
-            to_usd(cost).encode(),
+            to_usd(account.spent).encode(),
         )
 
 

@@ -9,6 +9,7 @@ import asyncio
 import urllib.parse
 from collections import deque
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Any, cast
 from typing import Protocol as Interface
 
@@ -300,11 +301,9 @@ class Protocol(asyncio.Protocol):
 
     def _path(self) -> str:
         try:
-            path = httptools.parse_url(self._url).path
+            return path_of(self._url)
         except httptools.HttpParserInvalidURLError:
             raise BadRequest("the request's target is not a valid URL") from None
-        text = (path or b"/").decode("latin-1")
-        return urllib.parse.unquote(text) if "%" in text else text
 
     # --- answering
 
@@ -381,3 +380,10 @@ class Protocol(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(LINGER, self._part)
+
+
+@lru_cache(64)  # clients ask for the same few targets again and again
+def path_of(target: bytes) -> str:
+    """The path of a request's target. Raises `httptools.HttpParserInvalidURLError`."""
+    path = (httptools.parse_url(target).path or b"/").decode("latin-1")
+    return urllib.parse.unquote(path) if "%" in path else path

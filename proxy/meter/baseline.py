@@ -133,16 +133,16 @@ NO_BASELINE = Baseline(None, None, "none")
 
 def answered(attempts: Sequence["Attempt"], route: str, price: Price | None) -> Baseline:
     """The baseline route itself answered: what it cost. Other routes' failed attempts are not its fault."""
-    own = [attempt for attempt in attempts if attempt.route == route and attempt.source != "none"]
-    if price is None or not own:
-        return NO_BASELINE
-    estimated = any(attempt.source == "estimated" for attempt in own)
-    return Baseline(
-        cost=sum(attempt.cost.total for attempt in own),
-        uncached=sum(price.cost(_uncached(attempt.usage)).total for attempt in own),
-        source="estimated" if estimated else "upstream",
-        usage=own[-1].usage,
-    )
+    cost = uncached = 0
+    source, usage = "upstream", None
+    for attempt in attempts:
+        if attempt.route == route and attempt.source != "none" and price is not None:
+            usage = attempt.usage
+            cost += attempt.cost.total
+            uncached += price.uncached(usage)
+            if attempt.source == "estimated":
+                source = "estimated"
+    return NO_BASELINE if usage is None else Baseline(cost, uncached, source, usage)
 
 
 def estimated(
@@ -184,9 +184,4 @@ def estimated(
         reasoning=learned.reasoning(model) if output_chars else 0,
     )
     cost = price.cost(usage).total
-    uncached = price.cost(_uncached(usage)).total if cached else cost
-    return Baseline(cost, uncached, "estimated", usage)
-
-
-def _uncached(usage: Usage) -> Usage:
-    return Usage(input=usage.prompt, output=usage.output, reasoning=usage.reasoning)
+    return Baseline(cost, price.uncached(usage), "estimated", usage)

@@ -25,6 +25,8 @@ NO_COST = Cost()
 
 def to_usd(pico: int) -> str:
     """Pico-dollars as US$ in plain decimals: exact, never an exponent, no trailing zeros (`0.0000125`, `0`)."""
+    if 0 < pico < PICO:  # nearly all requests
+        return f"0.{pico:012d}".rstrip("0")
     sign = "-" if pico < 0 else ""
     whole, rest = divmod(abs(pico), PICO)
     return f"{sign}{whole}.{rest:012d}".rstrip("0").rstrip(".")

@@ -229,9 +229,9 @@ class Meters:
         return found
 
     def _in_flight(self, policy: str) -> Cell:
-        policy = self._clean("policy", policy)
         found = self._inflight.get(policy)
         if found is None:
+            policy = self._clean("policy", policy)
             found = self._inflight[policy] = self._of(families.INFLIGHT).cell(policy)
         return found
 

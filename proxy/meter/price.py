@@ -44,3 +44,9 @@ class Price:
             usage.output * rates.output,
             usage.reasoning * rates.reasoning,
         )
+
+    def uncached(self, usage: Usage) -> int:
+        """The same without a prompt cache, in pico-dollars: every prompt token at the price of fresh input."""
+        prompt = usage.prompt
+        rates = self.rates(prompt) if self.tiers else self.base
+        return prompt * rates.input + usage.output * rates.output + usage.reasoning * rates.reasoning

@@ -43,10 +43,14 @@ def read(data: bytes, model: str) -> Answer:
     if type(choices) is not list or not choices or type(choices[0]) is not dict:
         raise Failed(failure.BAD_ANSWER, f"model '{model}' answered JSON without choices")
     usage, name = answer.get("usage"), answer.get("model")
+    characters = 0
+    for choice in choices:
+        if type(choice) is dict:
+            characters += size(choice.get("message"))
     return Answer(
         usage=usage if type(usage) is dict else None,
         model=name if type(name) is str else None,
-        characters=sum(size(choice.get("message")) for choice in choices if type(choice) is dict),
+        characters=characters,
     )
 
 
