@@ -1,0 +1,112 @@
+"""What a worker does when memory or descriptors run out, before the kernel does worse.
+
+Four times a second it looks at how much memory is used and how many descriptors there may be. Under pressure new
+calls of models are refused; under more, no connections are taken. What runs goes on, and the admin listener is
+exempt: those who look after the process must get through.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import resource
+from collections.abc import Callable
+from typing import Final, Literal
+
+import structlog
+
+from proxy.listener import Listener
+from proxy.memory import Memory
+
+log = structlog.get_logger("pointsman")
+
+LOOK: Final = 0.25  # seconds between looks
+TRIM: Final = 8  # looks between attempts to give memory back, while it is short
+
+Level = Literal["calm", "shedding", "full"]
+SHED, CALM_AGAIN = 0.90, 0.85  # shares of the memory at which calls are refused, and taken again
+FULL, TAKE_AGAIN = 0.95, 0.90  # the same for connections
+
+
+def next_level(level: Level, share: float) -> Level:
+    """The steps down are lower than those up, so that the level does not flutter."""
+    if share >= FULL or (level == "full" and share >= TAKE_AGAIN):
+        return "full"
+    if share >= SHED or (level != "calm" and share >= CALM_AGAIN):
+        return "shedding"
+    return "calm"
+
+
+def room_of(descriptors: int) -> tuple[int, int]:
+    """Connections that a process with so many descriptors takes, and how many it refuses at once.
+
+    Each may need a second one to a model. A tenth of the descriptors is for logs, the admin listener and refusals.
+    """
+    reserve = max(48, descriptors // 10)
+    return max(8, (descriptors - reserve) // 2), max(4, descriptors // 20)
+
+
+class Pressure:
+    """Watches over one listener. `shed(True)` is called when calls are to be refused, `shed(False)` when not."""
+
+    def __init__(self, listener: Listener, shed: Callable[[bool], None], late: Callable[[float], None]) -> None:
+        self.level: Level = "calm"
+        self.share = 0.0  # of the memory, when last looked at
+        self._listener = listener
+        self._shed = shed
+        self._late = late  # is told how late each look came, in seconds: how long the event loop was held up
+        self._refused = 0
+        self._looks = 0
+        self.fit()
+
+    def fit(self) -> None:
+        """Take as many connections as there are descriptors for."""
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._listener.room, self._listener.refusal_room = room_of(descriptors)
+
+    async def watch(self, limit: Callable[[], int | None]) -> None:
+        """Until cancelled. `limit`: bytes of memory that this process may use, as configured now."""
+        loop = asyncio.get_running_loop()
+        with Memory() as memory:
+            while True:
+                due = loop.time() + LOOK
+                await asyncio.sleep(LOOK)
+                self._late(max(0.0, loop.time() - due))
+                self.fit()
+                self._say_refused()
+                self.share = memory.share(limit())
+                await self.take(self.share)
+                if self.level != "calm":
+                    self._looks += 1
+                    if self._looks % TRIM == 1:
+                        await asyncio.to_thread(trim)
+
+    async def take(self, share: float) -> None:
+        """Act upon this share of the memory being used."""
+        before, self.level = self.level, next_level(self.level, share)
+        if self.level == before:
+            return
+        self._looks = 0
+        self._shed(self.level != "calm")
+        if self.level == "full":
+            self._listener.pause()
+        elif before == "full":
+            await self._listener.resume()
+        told = {"used": round(share, 3), "connections": self._listener.connections}
+        match self.level:
+            case "full":
+                log.error("memory is almost used up: no connections are taken", **told)
+            case "shedding":
+                log.warning("memory is short: calls are refused", **told)
+            case "calm":
+                log.info("memory is enough again: calls are taken", **told)
+
+    def _say_refused(self) -> None:
+        new, self._refused = self._listener.refused - self._refused, self._listener.refused
+        if new:  # told once in a while, however long it goes on
+            log.warning("too many connections: new ones are refused", room=self._listener.room, refused=new)
+
+
+def trim() -> None:
+    """Give freed memory back: a process that has shrunk inside but not outside would refuse calls for ever."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it; others give back by themselves
+        ctypes.CDLL(None).malloc_trim(0)
