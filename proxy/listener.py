@@ -81,7 +81,10 @@ class Listener:
         """Take connections, on a copy of the socket: closing that leaves the queue of those that wait."""
         if self._taking is None:
             loop = asyncio.get_running_loop()
-            self._taking = await loop.create_server(self._protocol, sock=self._sock.dup(), backlog=BACKLOG)
+            self._taking = await loop.create_server(
+                self._protocol, sock=self._sock.dup(), backlog=BACKLOG, start_serving=False
+            )
+            await self._taking.start_serving()  # apart: whoever is cancelled in it has something to close
 
     def pause(self) -> None:
         """Take no connections for now: those that come wait, or go to another worker."""
