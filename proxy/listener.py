@@ -8,6 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
@@ -46,14 +47,22 @@ class Open(set[Any]):
             self._emptied.set_result(None)
 
 
+Room = Callable[[], tuple[int, int]]
+
+
+def unlimited() -> tuple[int, int]:
+    return sys.maxsize, sys.maxsize
+
+
 class Listener:
     """Serves an application on one listening socket.
 
-    `room`: connections at once; whoever comes above that is told to come again, and counted in `refused`.
+    `room`: connections at once, and how many more to refuse at once: whoever comes above the first is told to come
+    again, and counted in `refused`.
     """
 
-    def __init__(self, config: uvicorn.Config, sock: socket.socket, tasks: Tasks) -> None:
-        self.room = self.refusal_room = sys.maxsize
+    def __init__(self, config: uvicorn.Config, sock: socket.socket, tasks: Tasks, room: Room = unlimited) -> None:
+        self.room = room
         self.refused = 0
         self._server = uvicorn.Server(config)
         self._state = self._server.server_state
@@ -93,9 +102,10 @@ class Listener:
             self._taking = None
 
     def _protocol(self) -> asyncio.Protocol:
-        if len(self._connections) >= self.room:
+        room, refusals = self.room()
+        if len(self._connections) >= room:
             self.refused += 1
-            return Refusal(self._refusals, self.refusal_room)
+            return Refusal(self._refusals, refusals)
         config = self._server.config
         made = cast(Any, config.http_protocol_class)(config=config, server_state=self._state, app_state={})
         return cast(asyncio.Protocol, made)

@@ -1,8 +1,8 @@
 """What a worker does when memory or descriptors run out, before the kernel does worse.
 
-Four times a second it looks at how much memory is used and how many descriptors there may be. Under pressure new
-calls of models are refused; under more, no connections are taken. What runs goes on, and the admin listener is
-exempt: those who look after the process must get through.
+Connections are taken as far as there are descriptors. Four times a second it looks at how much memory is used: under
+pressure new calls of models are refused; under more, no connections are taken. What runs goes on, and the admin
+listener is exempt: those who look after the process must get through.
 """
 
 import asyncio
@@ -45,6 +45,11 @@ def room_of(descriptors: int) -> tuple[int, int]:
     return max(8, (descriptors - reserve) // 2), max(4, descriptors // 20)
 
 
+def room() -> tuple[int, int]:
+    """`room_of` this process; asked for each connection, as the limit may be changed from outside."""
+    return room_of(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
 class Pressure:
     """Watches over one listener. `shed(True)` is called when calls are to be refused, `shed(False)` when not."""
 
@@ -56,12 +61,6 @@ class Pressure:
         self._late = late  # is told how late each look came, in seconds: how long the event loop was held up
         self._refused = 0
         self._looks = 0
-        self.fit()
-
-    def fit(self) -> None:
-        """Take as many connections as there are descriptors for."""
-        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._listener.room, self._listener.refusal_room = room_of(descriptors)
 
     async def watch(self, limit: Callable[[], int | None]) -> None:
         """Until cancelled. `limit`: bytes of memory that this process may use, as configured now."""
@@ -71,7 +70,6 @@ class Pressure:
                 due = loop.time() + LOOK
                 await asyncio.sleep(LOOK)
                 self._late(max(0.0, loop.time() - due))
-                self.fit()
                 self._say_refused()
                 self.share = memory.share(limit())
                 await self.take(self.share)
@@ -103,7 +101,7 @@ class Pressure:
     def _say_refused(self) -> None:
         new, self._refused = self._listener.refused - self._refused, self._listener.refused
         if new:  # told once in a while, however long it goes on
-            log.warning("too many connections: new ones are refused", room=self._listener.room, refused=new)
+            log.warning("too many connections: new ones are refused", room=self._listener.room()[0], refused=new)
 
 
 def trim() -> None:

@@ -19,7 +19,7 @@ from proxy.meter.cells import State
 from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
-from proxy.pressure import Pressure
+from proxy.pressure import Pressure, room
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
@@ -44,7 +44,7 @@ class Worker:
         self._books = Books([self.meters.settled, self._log, Outages().settled])
         chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
         self._app = App(self.holder, chat, life)
-        self._listener = Listener(ours(self._app), sock, self._tasks)
+        self._listener = Listener(ours(self._app), sock, self._tasks, room)
         self._pressure = Pressure(self._listener, self._app.shed, self.meters.late)
         self._watching: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()

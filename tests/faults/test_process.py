@@ -44,8 +44,8 @@ async def test_reloads_under_load(form: Form, rows: Rows) -> None:
         55,
         f"{reloads} config reloads under load, a fifth of them bad",
         "0 failed, 0 mixed; effective ≤ 1 s",
-        f"{load.bad} failed of {load.endings.total()} at {load.rate:.0f}/s; {sum(len(p) > 1 for p in prices.values())} "
-        f"of {len(prices)} configs mixed; {slowest:.2f} s",
+        f"{load.bad} failed of {load.endings.total()} at {load.rate:.0f}/s; "
+        f"{sum(len(found) > 1 for found in prices.values())} of {len(prices)} configs mixed; {slowest:.2f} s",
         load.bad == 0
         and all(len(found) == 1 for found in prices.values())
         and prices.keys() == load.configs.keys()
@@ -163,7 +163,7 @@ async def test_rolling_replacement(form: Form, rows: Rows) -> None:
 
 
 async def test_kill_of_a_worker(form: Form, rows: Rows) -> None:
-    """What it had finished stays counted, but for the last second; what it was serving is lost, and the log says so."""
+    """What it had finished stays counted, but for the last second; what it was serving is lost, as the log says."""
     with Rig(workers=2, gauge=False) as rig:
         await rig.asks(40, stream=False)
         counted = rig.proxy.metric("pointsman_requests_total")

@@ -3,20 +3,16 @@
 import asyncio
 import contextlib
 import json
-import os
 import random
 import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from tests.faults import scenarios
+from tests.faults.cgroup import limited
 from tests.faults.client import Answer, Client
 from tests.faults.conftest import Form
-from tests.faults.load import Load, rate, said, wait_for
 from tests.faults.probe import Watch, sample, scrape
 from tests.faults.rig import Rig
 from tests.faults.rows import Rows
@@ -66,7 +62,7 @@ async def test_descriptors_run_out(form: Form, rows: Rows) -> None:
             waits = all("retry-after" in answer.headers for answer in answers if answer.status == 503)
             end = time.monotonic() + seconds
             while time.monotonic() < end:  # those who were told to come again do
-                again = await crowd(rig, 20)
+                again = await crowd(rig, 10)
                 await asyncio.gather(*(client.__aexit__(None, None, None) for client in again))
                 await asyncio.sleep(0.05)
             page = await asyncio.to_thread(scrape, rig.proxy.admin)
@@ -86,7 +82,7 @@ async def test_descriptors_run_out(form: Form, rows: Rows) -> None:
         61,
         f"nofile 256, {count} clients",
         "0 crash; live streams unharmed; ≤ 10 log lines/s; recovery ≤ 2 s",
-        f"alive: {alive}; {cut} of 20 streams cut; {told[200]} served, {told[503]} told to come again, {told[0]} broken; "
+        f"alive: {alive}; {cut} of 20 streams cut; {told[200]} served, {told[503]} refused, {told[0]} not; "
         f"{most} descriptors; scrape {page.seconds * 1000:.0f} ms; {lines / seconds:.1f} lines/s; {recovery:.1f} s",
         alive
         and cut == 0
@@ -132,6 +128,47 @@ def is_json(line: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+async def test_memory_runs_out(form: Form, rows: Rows) -> None:
+    """Calls with large bodies wait for a slow model; three times as many come as there is memory for."""
+    size, wait, seconds = 2**19, 2.0, 5.0 if form == "short" else 30.0
+    text = "x" * size
+    with limited(400 * 2**20) as cgroup, Rig(prefix=cgroup.prefix, gauge=False) as rig:
+        base = sample(rig.proxy.pid).rss
+        codes: Counter[int] = Counter()
+        refused: list[float] = []  # seconds until each refusal
+
+        async def one() -> None:
+            begun = time.perf_counter()
+            asked = await rig.ask("alone", stream=False, fault=f"ttft={wait}", fields={"metadata": {"x": text}})
+            codes[asked.answer.status] += 1
+            if asked.answer.status == 503:
+                refused.append(time.perf_counter() - begun)
+
+        running: set[asyncio.Task[None]] = set()
+        loop = asyncio.get_running_loop()
+        with Watch(rig.proxy.pid) as watch:
+            begun = loop.time()
+            while loop.time() < begun + seconds:
+                running.add(task := loop.create_task(one()))
+                task.add_done_callback(running.discard)
+                await asyncio.sleep(0.01)
+            page = await asyncio.to_thread(scrape, rig.proxy.admin)
+            await asyncio.gather(*running)
+        print(
+            codes,
+            cgroup.kills,
+            base / 2**20,
+            watch.rss_growth / 2**20,
+            sorted(refused)[len(refused) // 2 :: 50],
+            page,
+        )
+        print(
+            rig.proxy.metric("pointsman_shed_total", reason="memory"), rig.proxy.metric("pointsman_memory_used_ratio")
+        )
+        print(*(line[:200] for line in rig.proxy.text.splitlines() if "memory" in line), sep="\n")
+        rig.forget()
 
 
 async def test_logs_are_bounded(form: Form, rows: Rows) -> None:

@@ -16,7 +16,7 @@ async def served() -> AsyncIterator[Served]:
     """With room for one connection and two refusals."""
     served = Served()
     await served.listener.start()
-    served.listener.room, served.listener.refusal_room = 1, 2
+    served.listener.room = lambda: (1, 2)
     yield served
     await served.listener.stop(5)
     await served.tasks.close()
