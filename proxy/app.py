@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from proxy.account import new_id
-from proxy.errors import InternalError, MethodNotAllowed, NotFound, PointsmanError, Unavailable
+from proxy.errors import InternalError, MethodNotAllowed, NotFound, Overloaded, PointsmanError
 from proxy.exchange import Exchange
 from proxy.handler import Chat
 from proxy.heads import reply_json
@@ -77,7 +77,7 @@ class App:
 
     async def _refuse(self, exchange: Exchange) -> None:
         self.refused += 1
-        raise Unavailable("out of memory for more requests; try again in a moment", code="overloaded")
+        raise Overloaded
 
     async def _health(self, exchange: Exchange) -> None:
         reply_json(exchange, 200, b'{"status":"alive"}')

@@ -1,8 +1,8 @@
 """What a worker does when memory or descriptors run out, before the kernel does worse.
 
-Connections are taken as far as there are descriptors. Four times a second it looks at how much memory is used: under
-pressure new calls of models are refused; under more, no connections are taken. What runs goes on, and the admin
-listener is exempt: those who look after the process must get through.
+Connections are taken as far as there are descriptors. Four times a second, and more often when it gets short, it looks
+at how much memory is used: under pressure new calls of models are refused; under more, no connections are taken. What
+runs goes on, and the admin listener is exempt: those who look after the process must get through.
 """
 
 import asyncio
@@ -14,13 +14,18 @@ from typing import Final, Literal
 
 import structlog
 
+from proxy.errors import Overloaded
 from proxy.listener import Listener
 from proxy.memory import Memory
 
 log = structlog.get_logger("pointsman")
 
 LOOK: Final = 0.25  # seconds between looks
-TRIM: Final = 8  # looks between attempts to give memory back, while it is short
+CLOSE_LOOK: Final = (
+    0.025  # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
+)
+GETTING_SHORT: Final = 0.75  # share of the memory
+TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 
 Level = Literal["calm", "shedding", "full"]
 SHED, CALM_AGAIN = 0.90, 0.85  # shares of the memory at which calls are refused, and taken again
@@ -60,31 +65,33 @@ class Pressure:
         self._shed = shed
         self._late = late  # is told how late each look came, in seconds: how long the event loop was held up
         self._refused = 0
-        self._looks = 0
+        self._trimmed = 0.0  # on the event loop's clock
 
     async def watch(self, limit: Callable[[], int | None]) -> None:
         """Until cancelled. `limit`: bytes of memory that this process may use, as configured now."""
         loop = asyncio.get_running_loop()
         with Memory() as memory:
             while True:
-                due = loop.time() + LOOK
-                await asyncio.sleep(LOOK)
-                self._late(max(0.0, loop.time() - due))
+                pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
+                due = loop.time() + pause
+                await asyncio.sleep(pause)
+                now = loop.time()
+                self._late(max(0.0, now - due))
                 self._say_refused()
                 self.share = memory.share(limit())
                 await self.take(self.share)
-                if self.level != "calm":
-                    self._looks += 1
-                    if self._looks % TRIM == 1:
-                        await asyncio.to_thread(trim)
+                if self.level != "calm" and now > self._trimmed + TRIM:
+                    self._trimmed = now
+                    await asyncio.to_thread(trim)
 
     async def take(self, share: float) -> None:
         """Act upon this share of the memory being used."""
         before, self.level = self.level, next_level(self.level, share)
         if self.level == before:
             return
-        self._looks = 0
         self._shed(self.level != "calm")
+        if before == "calm":  # they would take a multiple of what has come of them
+            self._listener.refuse_unread(Overloaded())
         if self.level == "full":
             self._listener.pause()
         elif before == "full":

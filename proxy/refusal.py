@@ -9,12 +9,12 @@ from typing import cast
 import orjson
 
 from proxy.account import new_id
-from proxy.errors import Unavailable
+from proxy.errors import Overloaded
 from proxy.exchange import encode
 
 PATIENCE = 1.0  # seconds until a client must have asked and read its answer
 
-_TOLD = Unavailable("too many connections at once; try again in a moment", code="overloaded")
+_TOLD = Overloaded("too many connections at once")
 _BODY = orjson.dumps(_TOLD.body())
 
 

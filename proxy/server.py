@@ -127,6 +127,14 @@ class Protocol(asyncio.Protocol):
         if self.current is not None and self.current.task is not None:
             self._cancel(self.current.task)
 
+    def refuse_unread(self, error: PointsmanError) -> None:
+        """Refuse what nobody has looked at yet, and let go of what has come of its body."""
+        for exchange in (self.current, self.reading, *self.waiting):
+            if exchange is not None and exchange.refused is None:  # one that was looked at does not ask any more
+                exchange.refused = error
+                exchange.body_ended()
+        self._body = []
+
     def _cancel(self, task: "asyncio.Task[None]") -> None:
         # the connection may be gone before the task is: a stop waits for these
         self.server_state.tasks.add(task)

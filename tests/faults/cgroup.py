@@ -20,6 +20,19 @@ class Cgroup:
         self.prefix = ("sh", "-c", JOIN, str(folder))
 
     @property
+    def used(self) -> int:
+        """Bytes."""
+        return self._number("memory.current", "memory.usage_in_bytes")
+
+    @property
+    def peak(self) -> int:
+        """Bytes."""
+        return self._number("memory.peak", "memory.max_usage_in_bytes")
+
+    def _number(self, *names: str) -> int:
+        return int(next(file.read_text() for name in names if (file := self.folder / name).exists()))
+
+    @property
     def kills(self) -> int:
         """How often the kernel has killed somebody inside for want of memory."""
         for name in ("memory.events", "memory.oom_control"):

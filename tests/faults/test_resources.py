@@ -130,45 +130,73 @@ def is_json(line: str) -> bool:
     return True
 
 
+LIMIT = 400 * 2**20  # bytes
+
+
+class Crowd:
+    """Calls with a body of half a MiB, whose model takes `wait` seconds."""
+
+    def __init__(self, rig: Rig, wait: float) -> None:
+        self.rig, self.fault = rig, f"ttft={wait}"
+        self.fields = {"metadata": {"x": "x" * 2**19}}
+        self.codes: Counter[int] = Counter()
+        self.refused: list[float] = []  # seconds until each refusal
+
+    async def one(self) -> None:
+        client = await Client.open(self.rig.proxy.url)
+        begun = time.perf_counter()
+        asked = await self.rig.start("alone", stream=False, fault=self.fault, fields=self.fields, client=client)
+        async with client:
+            await asked.ended()
+        self.codes[asked.answer.status] += 1
+        if asked.answer.status == 503:
+            self.refused.append(time.perf_counter() - begun)
+
+    async def come(self, rate: float, seconds: float) -> None:
+        """So many a second, and until the last has its answer."""
+        loop = asyncio.get_running_loop()
+        begun, count = loop.time(), 0
+        async with asyncio.TaskGroup() as group:
+            while loop.time() < begun + seconds:
+                group.create_task(self.one())
+                count += 1
+                await asyncio.sleep(begun + count / rate - loop.time())
+
+
 async def test_memory_runs_out(form: Form, rows: Rows) -> None:
     """Calls with large bodies wait for a slow model; three times as many come as there is memory for."""
-    size, wait, seconds = 2**19, 2.0, 5.0 if form == "short" else 30.0
-    text = "x" * size
-    with limited(400 * 2**20) as cgroup, Rig(prefix=cgroup.prefix, gauge=False) as rig:
-        base = sample(rig.proxy.pid).rss
-        codes: Counter[int] = Counter()
-        refused: list[float] = []  # seconds until each refusal
-
-        async def one() -> None:
-            begun = time.perf_counter()
-            asked = await rig.ask("alone", stream=False, fault=f"ttft={wait}", fields={"metadata": {"x": text}})
-            codes[asked.answer.status] += 1
-            if asked.answer.status == 503:
-                refused.append(time.perf_counter() - begun)
-
-        running: set[asyncio.Task[None]] = set()
-        loop = asyncio.get_running_loop()
-        with Watch(rig.proxy.pid) as watch:
-            begun = loop.time()
-            while loop.time() < begun + seconds:
-                running.add(task := loop.create_task(one()))
-                task.add_done_callback(running.discard)
-                await asyncio.sleep(0.01)
-            page = await asyncio.to_thread(scrape, rig.proxy.admin)
-            await asyncio.gather(*running)
-        print(
-            codes,
-            cgroup.kills,
-            base / 2**20,
-            watch.rss_growth / 2**20,
-            sorted(refused)[len(refused) // 2 :: 50],
-            page,
-        )
-        print(
-            rig.proxy.metric("pointsman_shed_total", reason="memory"), rig.proxy.metric("pointsman_memory_used_ratio")
-        )
+    wait, seconds = (2.0, 6.0) if form == "short" else (4.0, 30.0)
+    with limited(LIMIT) as cgroup, Rig(prefix=cgroup.prefix, gauge=False) as rig:
+        base = cgroup.used
+        crowd = Crowd(rig, wait)
+        await asyncio.gather(*(crowd.one() for _ in range(20)))  # warm
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(crowd.one())
+            await rig.tuned.journal.until(lambda journal: len(journal) >= 60, 20.0)
+            each = (cgroup.used - base) / 40
+        capacity = (0.9 * LIMIT - base) / each / wait  # calls per second that the memory suffices for
+        crowd.codes.clear()
+        rig.forget()
+        await crowd.come(3 * capacity, seconds)
+        crowd.refused.sort()
+        goodput = crowd.codes[200] / (seconds + wait)
+        alive = rig.proxy.process is not None and rig.proxy.process.poll() is None
+        after = (await rig.ask("alone", stream=False)).ending
+        told = {word: rig.proxy.text.count(word) for word in ("memory is short", "almost used up", "enough again")}
+        kills, peak = cgroup.kills, cgroup.peak
+        print(base / 2**20, each / 2**20, capacity, crowd.codes, told, cgroup.peak / 2**20, after)
         print(*(line[:200] for line in rig.proxy.text.splitlines() if "memory" in line), sep="\n")
         rig.forget()
+    half, slow = (crowd.refused[int(len(crowd.refused) * share)] * 1000 for share in (0.5, 0.99))
+    rows.add(
+        63,
+        f"cgroup limit {LIMIT >> 20} MB, 3 × the calls that fit into it",
+        "no OOM kill; shed with 503 ≤ 20 ms; goodput ≥ 80 % of capacity",
+        f"{kills} kills; {len(crowd.refused)} shed, p50 {half:.0f}, p99 {slow:.0f} ms; "
+        f"goodput {goodput / capacity:.0%} of {capacity:.0f}/s; peak {peak / LIMIT:.0%}",
+        alive,
+    )
 
 
 async def test_logs_are_bounded(form: Form, rows: Rows) -> None:
