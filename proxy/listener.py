@@ -13,7 +13,6 @@ from typing import Any, cast
 
 import uvicorn
 
-from proxy.errors import PointsmanError
 from proxy.refusal import Refusal
 from proxy.server import Application, Protocol
 from proxy.tasks import Tasks
@@ -111,11 +110,11 @@ class Listener:
         made = cast(Any, config.http_protocol_class)(config=config, server_state=self._state, app_state={})
         return cast(asyncio.Protocol, made)
 
-    def refuse_unread(self, error: PointsmanError) -> None:
+    def refuse_unread(self) -> None:
         """Refuse the requests that have come, or are coming, and were not looked at yet."""
         for connection in list(self._connections):
             if isinstance(connection, Protocol):
-                connection.refuse_unread(error)
+                connection.refuse_unread()
 
     async def stop(self, limit: float) -> None:
         """Close the listener and wait until what runs has finished; cancel what has not after `limit` seconds."""

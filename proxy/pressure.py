@@ -1,8 +1,8 @@
 """What a worker does when memory or descriptors run out, before the kernel does worse.
 
-Connections are taken as far as there are descriptors. Four times a second, and more often when it gets short, it looks
-at how much memory is used: under pressure new calls of models are refused; under more, no connections are taken. What
-runs goes on, and the admin listener is exempt: those who look after the process must get through.
+Connections are taken as far as there are descriptors. Four times a second, and more often when it gets short, it
+looks at how much memory is used: under pressure new calls of models are refused; under more, no connections are
+taken. What runs goes on, and the admin listener is exempt: those who look after the process must get through.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 import structlog
 
-from proxy.errors import Overloaded
 from proxy.listener import Listener
 from proxy.memory import Memory
 
@@ -91,7 +90,7 @@ class Pressure:
             return
         self._shed(self.level != "calm")
         if before == "calm":  # they would take a multiple of what has come of them
-            self._listener.refuse_unread(Overloaded())
+            self._listener.refuse_unread()
         if self.level == "full":
             self._listener.pause()
         elif before == "full":
@@ -103,7 +102,7 @@ class Pressure:
             case "shedding":
                 log.warning("memory is short: calls are refused", **told)
             case "calm":
-                log.info("memory is enough again: calls are taken", **told)
+                log.warning("memory is enough again: calls are taken", **told)
 
     def _say_refused(self) -> None:
         new, self._refused = self._listener.refused - self._refused, self._listener.refused

@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.account import new_id
-from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, TooLarge
+from proxy.errors import BadRequest, HeadersTooLarge, Overloaded, PointsmanError, RequestTimeout, TooLarge
 from proxy.exchange import Exchange, encode
 from proxy.wire.error import reply_error
 
@@ -127,11 +127,11 @@ class Protocol(asyncio.Protocol):
         if self.current is not None and self.current.task is not None:
             self._cancel(self.current.task)
 
-    def refuse_unread(self, error: PointsmanError) -> None:
-        """Refuse what nobody has looked at yet, and let go of what has come of its body."""
+    def refuse_unread(self) -> None:
+        """Refuse, for want of memory, what nobody has looked at yet, and let go of what has come of its body."""
         for exchange in (self.current, self.reading, *self.waiting):
             if exchange is not None and exchange.refused is None:  # one that was looked at does not ask any more
-                exchange.refused = error
+                exchange.refused = Overloaded()
                 exchange.body_ended()
         self._body = []
 
