@@ -58,7 +58,7 @@ class Crew:
 
     async def _hire(self, falls: int = 0) -> Hand:
         """Start a worker and keep it alive. Raises ConfigError."""
-        hand = Hand(self._path, self._sock, self._tasks)
+        hand = Hand(self._path, self._sock, self._tasks, self._size)
         hand.falls = falls
         self._starting.add(hand)
         try:

@@ -39,8 +39,9 @@ MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from proxy.hand
 class Hand:
     """The supervisor's hand on one worker process."""
 
-    def __init__(self, path: str, sock: socket.socket, tasks: Tasks) -> None:
+    def __init__(self, path: str, sock: socket.socket, tasks: Tasks, workers: int) -> None:
         self._path = path
+        self._workers = workers
         self._sock = sock
         self._tasks = tasks
         self._channel: Channel | None = None
@@ -73,7 +74,7 @@ class Hand:
             )
         self._channel = Channel(ours, _nothing, self._tasks)
         await self._channel.open()
-        await self.ask("start")
+        await self.ask("start", workers=self._workers)
 
     async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
         """Raises `Refused`, or OSError if it ends or says nothing for so long."""
@@ -180,7 +181,7 @@ class Process:
         worker = self._worker
         match message["do"]:
             case "start":
-                await worker.start()
+                await worker.start(message["workers"])
             case "prepare":
                 loaded = await asyncio.to_thread(load, self._path)
                 if loaded.snapshot is None:

@@ -36,11 +36,18 @@ class Memory:
     def share(self, limit: int | None) -> float:
         """Used of what may be, 1.0 is all of it: in the fullest of the cgroups, or of this process's own `limit` in
         bytes."""
-        shares = [cgroup.share() for cgroup in self._cgroups]
+        return max((used / allowed for used, allowed in self._bounds(limit)), default=0.0)
+
+    def left(self, limit: int | None) -> int | None:
+        """Bytes until a limit is reached; None where there is none."""
+        return min((max(0, allowed - used) for used, allowed in self._bounds(limit)), default=None)
+
+    def _bounds(self, limit: int | None) -> list[tuple[int, int]]:
+        """Used and allowed bytes of everything that is limited."""
+        found = [bound for cgroup in self._cgroups if (bound := cgroup.bound()) is not None]
         if limit is not None and self._own is not None:
-            resident = int(_read(self._own).split()[1]) * resource.getpagesize()
-            shares.append(resident / limit)
-        return max(shares, default=0.0)
+            found.append((int(_read(self._own).split()[1]) * resource.getpagesize(), limit))
+        return found
 
     def _open(self, path: Path) -> BinaryIO | None:
         try:
@@ -75,21 +82,22 @@ class _Cgroup:
     def __init__(self, limit: BinaryIO, usage: BinaryIO, stat: BinaryIO, inactive: bytes) -> None:
         self._limit, self._usage, self._stat, self._inactive = limit, usage, stat, inactive
 
-    def share(self) -> float:
-        """0.0 without a limit, and once the cgroup is gone. Files that the kernel would drop are not counted."""
+    def bound(self) -> tuple[int, int] | None:
+        """Used and allowed bytes; None without a limit, and once the cgroup is gone. What the kernel would drop of
+        files does not count."""
         try:
             written = _read(self._limit)
             limit = int(written) if written[:1].isdigit() else UNLIMITED
             if not 0 < limit < UNLIMITED:
-                return 0.0
+                return None
             used = int(_read(self._usage))
             if used > CLOSER * limit:
                 for line in _read(self._stat).splitlines():
                     if line.startswith(self._inactive):
                         used -= int(line.removeprefix(self._inactive))
         except OSError:
-            return 0.0
-        return max(0, used) / limit
+            return None
+        return max(0, used), limit
 
 
 def _read(file: BinaryIO) -> bytes:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import resource
+import sys
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -24,6 +25,8 @@ CLOSE_LOOK: Final = (
     0.025  # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
 )
 GETTING_SHORT: Final = 0.75  # share of the memory
+TIMES: Final = 5  # what a large body costs while it is served: as it came, parsed, as it goes, and in transit
+LEAST: Final = 4 * 2**20  # bytes of bodies that are taken however small the memory is
 TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 
 Level = Literal["calm", "shedding", "full"]
@@ -59,6 +62,7 @@ class Pressure:
 
     def __init__(self, listener: Listener, shed: Callable[[bool], None], late: Callable[[float], None]) -> None:
         self.level: Level = "calm"
+        self.body_room = sys.maxsize  # bytes of bodies that this worker's share of the memory suffices for
         self.share = 0.0  # of the memory, when last looked at
         self._listener = listener
         self._shed = shed
@@ -66,10 +70,14 @@ class Pressure:
         self._refused = 0
         self._trimmed = 0.0  # on the event loop's clock
 
-    async def watch(self, limit: Callable[[], int | None]) -> None:
-        """Until cancelled. `limit`: bytes of memory that this process may use, as configured now."""
+    async def watch(self, limit: Callable[[], int | None], workers: int = 1) -> None:
+        """Until cancelled. `limit`: bytes of memory that this process may use, as configured now. `workers` share
+        the cgroup's."""
         loop = asyncio.get_running_loop()
         with Memory() as memory:
+            left = memory.left(limit())
+            if left is not None:
+                self.body_room = max(LEAST, left // (TIMES * workers))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause

@@ -49,11 +49,12 @@ class Worker:
         self._watching: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
 
-    async def start(self) -> None:
-        """Serve; returns once connections are taken. Raises ConfigError for a config that cannot be served here."""
+    async def start(self, workers: int = 1) -> None:
+        """Serve, as one of so many workers; returns once connections are taken. Raises ConfigError for a config that
+        cannot be served here."""
         await self.use(self.holder.snapshot)
         await self._listener.start()
-        watching = self._pressure.watch(lambda: self.holder.snapshot.server.max_memory)
+        watching = self._pressure.watch(lambda: self.holder.snapshot.server.max_memory, workers)
         self._watching = self._tasks.spawn(watching, name="watch memory and descriptors")
         self.life.serves(True)
 

@@ -183,10 +183,7 @@ async def test_memory_runs_out(form: Form, rows: Rows) -> None:
         goodput = crowd.codes[200] / (seconds + wait)
         alive = rig.proxy.process is not None and rig.proxy.process.poll() is None
         after = (await rig.ask("alone", stream=False)).ending
-        told = {word: rig.proxy.text.count(word) for word in ("memory is short", "almost used up", "enough again")}
         kills, peak = cgroup.kills, cgroup.peak
-        print(base / 2**20, each / 2**20, capacity, crowd.codes, told, cgroup.peak / 2**20, after)
-        print(*(line[:200] for line in rig.proxy.text.splitlines() if "memory" in line), sep="\n")
         rig.forget()
     half, slow = (crowd.refused[int(len(crowd.refused) * share)] * 1000 for share in (0.5, 0.99))
     rows.add(
@@ -195,7 +192,11 @@ async def test_memory_runs_out(form: Form, rows: Rows) -> None:
         "no OOM kill; shed with 503 ≤ 20 ms; goodput ≥ 80 % of capacity",
         f"{kills} kills; {len(crowd.refused)} shed, p50 {half:.0f}, p99 {slow:.0f} ms; "
         f"goodput {goodput / capacity:.0%} of {capacity:.0f}/s; peak {peak / LIMIT:.0%}",
-        alive,
+        alive
+        and kills == 0
+        and after == "complete"
+        and bool(crowd.refused)
+        and ((half <= 20 and goodput >= 0.8 * capacity) or form == "short"),
     )
 
 

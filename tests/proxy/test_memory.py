@@ -78,6 +78,17 @@ def test_a_configured_limit_is_for_the_process(tmp_path: Path) -> None:
     assert share(root, 1000 * MIB) == pytest.approx(0.3)
 
 
+def test_what_is_left_until_the_nearest_limit(tmp_path: Path) -> None:
+    around = v2("a__", str(100 * MIB), 60 * MIB) | v2("a__b__", str(1000 * MIB), 300 * MIB)
+    root = kernel(tmp_path, **V2, **around)
+    with Memory(root) as memory:
+        assert memory.left(None) == 40 * MIB
+        assert memory.left(110 * MIB) == 10 * MIB
+        assert memory.left(90 * MIB) == 0
+    with Memory(tmp_path / "nowhere") as memory:
+        assert memory.left(None) is None
+
+
 def test_where_there_is_nothing_to_read_nothing_is_limited(tmp_path: Path) -> None:
     assert share(tmp_path, 100 * MIB) == 0.0
 
