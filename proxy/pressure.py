@@ -25,7 +25,7 @@ CLOSE_LOOK: Final = (
     0.025  # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
 )
 GETTING_SHORT: Final = 0.75  # share of the memory
-TIMES: Final = 5  # what a large body costs while it is served: as it came, parsed, as it goes, and in transit
+COPIES: Final = 3.5  # of a large body while it is served: as it came, parsed, as it goes on, and in transit
 LEAST: Final = 4 * 2**20  # bytes of bodies that are taken however small the memory is
 TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 
@@ -77,7 +77,7 @@ class Pressure:
         with Memory() as memory:
             left = memory.left(limit())
             if left is not None:
-                self.body_room = max(LEAST, left // (TIMES * workers))
+                self.body_room = max(LEAST, int(left / COPIES / workers))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause

@@ -167,14 +167,14 @@ async def test_memory_runs_out(form: Form, rows: Rows) -> None:
     """Calls with large bodies wait for a slow model; three times as many come as there is memory for."""
     wait, seconds = (2.0, 6.0) if form == "short" else (4.0, 30.0)
     with limited(LIMIT) as cgroup, Rig(prefix=cgroup.prefix, gauge=False) as rig:
-        base = cgroup.used
         crowd = Crowd(rig, wait)
         await asyncio.gather(*(crowd.one() for _ in range(20)))  # warm
+        base = cgroup.used
         async with asyncio.TaskGroup() as group:
-            for _ in range(40):
+            for _ in range(80):
                 group.create_task(crowd.one())
-            await rig.tuned.journal.until(lambda journal: len(journal) >= 60, 20.0)
-            each = (cgroup.used - base) / 40
+            await rig.tuned.journal.until(lambda journal: len(journal) >= 100, 20.0)
+            each = (cgroup.used - base) / 80
         capacity = (0.9 * LIMIT - base) / each / wait  # calls per second that the memory suffices for
         crowd.codes.clear()
         rig.forget()
