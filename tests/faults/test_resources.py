@@ -3,11 +3,15 @@
 import asyncio
 import contextlib
 import json
+import os
 import random
 import resource
+import statistics
 import time
 from collections import Counter
 from collections.abc import Iterator
+
+import pytest
 
 from tests.faults import scenarios
 from tests.faults.cgroup import limited
@@ -17,6 +21,7 @@ from tests.faults.probe import Watch, sample, scrape
 from tests.faults.rig import Rig
 from tests.faults.rows import Rows
 
+POLICIES = ("pair", "strong", "alone")
 FAULTS = ("status=500", "status=429 retry-after=1", "cut after=3", "reset", "stall after=2", "error-event after=2",
           "malformed after=1", "truncated", "no-usage", "bad-chunk after=2")  # fmt: skip
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -253,47 +258,76 @@ async def test_the_loop_is_free(rig: Rig, form: Form, rows: Rows) -> None:
     )
 
 
+SOAK = "POINTSMAN_SOAK"  # seconds; `make soak` says two hours
+
+
+@pytest.mark.timeout(1200 + 2 * int(os.environ.get(SOAK, "0")))
 async def test_soak(form: Form, rows: Rows) -> None:
-    """Mixed traffic with 5 % faults and 5 % clients that leave; a short form of two hours."""
-    seconds = 3 if form == "short" else 300
-    draw = random.Random(66)
+    """Mixed traffic with 5 % faults and 5 % clients that leave.
+
+    What the table asks for takes two hours: `make soak`. The long form of a minute finds what leaks with each
+    request; memory still settles in it, so its slope is told and not judged.
+    """
+    asked = int(os.environ.get(SOAK, "0"))
+    seconds = asked or (3 if form == "short" else 60)
     with Rig(settings={"total": "2s"}) as rig:
-
-        async def one() -> None:
-            fault = draw.choice(FAULTS) if draw.random() < 0.05 else ""
-            tenant, stream = draw.choice(("acme", "bolt")), draw.random() < 0.5
-            asked = await rig.start(
-                draw.choice(("pair", "strong", "alone")), tenant=tenant, stream=stream, fault=fault
-            )
-            async with asked.client:
-                if draw.random() < 0.05:
-                    await asyncio.sleep(draw.random() * 0.01)
-                    asked.leave(draw.choice(("fin", "rst")))
-                else:
-                    await asked.ended()
-
-        async def run(end: float) -> int:
-            count = 0
-            while time.monotonic() < end:
-                await asyncio.gather(*(one() for _ in range(20)))
-                count += 20
-            return count
-
-        count = await run(time.monotonic() + seconds / 3)
+        traffic = Traffic(rig)
+        await traffic.run(60 if asked else seconds / 3)  # warm
         await asyncio.to_thread(rig.check)
-        start, begun = sample(rig.proxy.pid), time.monotonic()
-        while time.monotonic() - begun < seconds:
-            count += await run(min(time.monotonic() + 10, begun + seconds))
+        memory: list[tuple[float, int]] = []  # seconds, bytes
+        begun = time.monotonic()
+        while (now := time.monotonic()) < begun + seconds:
+            memory.append((now - begun, sample(rig.proxy.pid).rss))
+            await traffic.run(min(10.0, begun + seconds - now))
             await asyncio.to_thread(rig.check)
-        end = sample(rig.proxy.pid)
+        memory.append((time.monotonic() - begun, sample(rig.proxy.pid).rss))
         noise = await asyncio.to_thread(rig.resources)
         flat = noise <= rig.baseline
-    grown = (end.rss - start.rss) / 2**20
-    slope = grown * 3600 / seconds
+        blocked = (await asyncio.to_thread(rig.gauge))["calls"]
+    slope = slope_of(memory[len(memory) // 4 :]) * 3600 / 2**20
+    grown = (memory[-1][1] - memory[0][1]) / 2**20
+    what = f"soak of {seconds} s" + ("" if asked >= 7200 else ", a short form of two hours")
     rows.add(
         66,
-        f"soak of {seconds} s (the short form of 2 h), 5 % faults, 5 % leave",
+        f"{what}: 5 % faults, 5 % clients leave",
         "RSS slope ≤ 1 MB/h; descriptors, tasks flat; errors 0",
-        f"{count:,} requests, +{grown:.1f} MB ({slope:.0f} MB/h at this rate), flat: {flat}",
-        flat and (grown <= 5 or form == "short"),
+        f"{traffic.count:,} requests, {grown:+.1f} MB, slope {slope:.1f} MB/h; flat: {flat}; "
+        f"{len(blocked)} blocking calls",
+        flat and not blocked and (slope <= 1 if asked >= 7200 else grown <= 8 or form == "short"),
     )
+
+
+class Traffic:
+    """Twenty at a time, of both tenants and several policies."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.rig = rig
+        self.count = 0
+        self._draw = random.Random(66)
+
+    async def run(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            await asyncio.gather(*(self.one() for _ in range(20)))
+            self.count += 20
+
+    async def one(self) -> None:
+        draw = self._draw
+        fault = draw.choice(FAULTS) if draw.random() < 0.05 else ""
+        tenant, stream, policy = draw.choice(("acme", "bolt")), draw.random() < 0.5, draw.choice(POLICIES)
+        leaves, how = draw.random() < 0.05, draw.choice(("fin", "rst"))
+        asked = await self.rig.start(policy, tenant=tenant, stream=stream, fault=fault)
+        async with asked.client:
+            if leaves:
+                await asyncio.sleep(draw.random() * 0.01)
+                asked.leave(how)
+            else:
+                await asked.ended()
+
+
+def slope_of(points: list[tuple[float, int]]) -> float:
+    """The least squares line's slope."""
+    if len(points) < 2:
+        return 0.0
+    x, y = statistics.mean(p[0] for p in points), statistics.mean(p[1] for p in points)
+    return sum((a - x) * (b - y) for a, b in points) / sum((a - x) ** 2 for a, _ in points)
