@@ -31,7 +31,7 @@ async def test_reloads_under_load(form: Form, rows: Rows) -> None:
                     await wait_for(said(rig, "config refused", number // 5 + 1), 10)
                 else:
                     rig.proxy.config.write_text(
-                        f"{good}# {number}\n".replace("output: 0.4", f"output: 0.{number + 10}")
+                        f"{good}# {number}\n".replace("output: 0.4", f"output: 0.{number + 10}1")
                     )
                     want = len(load.configs) + 1
                     await wait_for(lambda want=want: len(load.configs) >= want, 10)  # type: ignore[misc]
@@ -44,7 +44,7 @@ async def test_reloads_under_load(form: Form, rows: Rows) -> None:
         55,
         f"{reloads} config reloads under load, a fifth of them bad",
         "0 failed, 0 mixed; effective ≤ 1 s",
-        f"{load.bad} failed of {load.endings.total()} at {load.rate:.0f}/s; "
+        f"{load.bad} failed of {load.endings.total()} at {load.measured:.0f}/s; "
         f"{sum(len(found) > 1 for found in prices.values())} of {len(prices)} configs mixed; {slowest:.2f} s",
         load.bad == 0
         and all(len(found) == 1 for found in prices.values())
@@ -156,7 +156,7 @@ async def test_rolling_replacement(form: Form, rows: Rows) -> None:
         59,
         "rolling replacement of all workers at R",
         "0 errors, 0 refused; live streams finish",
-        f"{load.bad} of {load.endings.total()} failed at {load.rate:.0f}/s, {cut} of 10 streams cut; "
+        f"{load.bad} of {load.endings.total()} failed at {load.measured:.0f}/s, {cut} of 10 streams cut; "
         f"{len(before - after)} processes replaced",
         load.bad == 0 and cut == 0 and len(before - after) >= 2,
     )
