@@ -315,7 +315,7 @@ class Traffic:
         draw = self._draw
         fault = draw.choice(FAULTS) if draw.random() < 0.05 else ""
         tenant, stream, policy = draw.choice(("acme", "bolt")), draw.random() < 0.5, draw.choice(POLICIES)
-        leaves, how = draw.random() < 0.05, draw.choice(("fin", "rst"))
+        leaves, how = draw.random() < 0.05 and not fault, draw.choice(("fin", "rst"))  # who was first: both are right
         asked = await self.rig.start(policy, tenant=tenant, stream=stream, fault=fault)
         async with asked.client:
             if leaves:
