@@ -5,7 +5,7 @@ LOCKS := deploy/locks
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check coverage faults bench bench-peers lock clean
+.PHONY: help run test lint check coverage faults soak bench bench-peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ coverage: .venv/dev  ## the two pure packages must be covered fully by their own
 
 faults: .venv/dev  ## the long forms of the fault scenarios; writes tests/faults/RESULTS.md
 	$(BIN)/python -m pytest tests/faults -m slow --results $(ARGS)
+
+soak: .venv/dev  ## two hours of mixed traffic with faults: row 66 of the table
+	POINTSMAN_SOAK=7200 $(BIN)/python -m pytest tests/faults/test_resources.py -k "soak and long" -m slow --results -s $(ARGS)
 
 bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/RESULTS.md
 	@deploy/install-test-programs

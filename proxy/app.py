@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from proxy.account import new_id
-from proxy.errors import InternalError, MethodNotAllowed, NotFound, PointsmanError
+from proxy.errors import InternalError, MethodNotAllowed, NotFound, Overloaded, PointsmanError
 from proxy.exchange import Exchange
 from proxy.handler import Chat
 from proxy.heads import reply_json
@@ -27,6 +27,8 @@ class App:
         self.holder = holder
         self.models = Models(holder)
         self.life = life
+        self.refused = 0  # calls, for want of memory
+        self._chat = chat
         self.table: dict[str, tuple[bytes, Endpoint]] = {
             "/chat/completions": (b"POST", chat),
             "/models": (b"GET", self.models),
@@ -68,6 +70,14 @@ class App:
             allow = method.decode()
             raise MethodNotAllowed(f"{exchange.path} takes {allow}, not {exchange.method.decode()}", allow=allow)
         await endpoint(exchange)
+
+    def shed(self, is_shedding: bool) -> None:
+        """Refuse new calls of models, or take them again. The table changes, so that no request pays for asking."""
+        self.table["/chat/completions"] = (b"POST", self._refuse if is_shedding else self._chat)
+
+    async def _refuse(self, exchange: Exchange) -> None:
+        self.refused += 1
+        raise Overloaded
 
     async def _health(self, exchange: Exchange) -> None:
         reply_json(exchange, 200, b'{"status":"alive"}')

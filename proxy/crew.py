@@ -24,7 +24,6 @@ from proxy.tasks import Tasks
 
 log = structlog.get_logger("pointsman")
 
-COLLECT = 1.0  # seconds between collections of the workers' counters: what a killed worker may lose
 WAITS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before a worker that keeps ending is started again
 STEADY = 60.0  # seconds that a worker lives to count as one that does not keep ending
 
@@ -54,13 +53,12 @@ class Crew:
             self.kill()
             raise
         self._life.serves(True)
-        self._tasks.spawn(self._collect(), name="collect counters")
 
     # --- hands
 
     async def _hire(self, falls: int = 0) -> Hand:
         """Start a worker and keep it alive. Raises ConfigError."""
-        hand = Hand(self._path, self._sock, self._tasks)
+        hand = Hand(self._path, self._sock, self._tasks, self._size)
         hand.falls = falls
         self._starting.add(hand)
         try:
@@ -79,14 +77,23 @@ class Crew:
             self._starting.discard(hand)
         self._hands.append(hand)
         self._tasks.spawn(self._keep(hand, time.monotonic()), name=f"keep worker {hand.pid}")
+        self._tasks.spawn(self._watch(hand), name=f"watch worker {hand.pid}")
         return hand
+
+    async def _watch(self, hand: Hand) -> None:
+        """End a worker that is stuck, so that it is replaced: its callers wait for nothing."""
+        await hand.watch()
+        if hand.is_stuck:
+            log.error("a worker is stuck, and is ended", pid=hand.pid)
+            hand.kill()
 
     async def _keep(self, hand: Hand, since: float) -> None:
         """Replace a worker that ends without having been told to, after a wait that grows when that goes on."""
         code = await hand.ended()
         if hand.leaving:
             return  # who let it go buries it
-        log.error("a worker ended", pid=hand.pid, code=code)
+        log.error("a worker ended", pid=hand.pid, code=code, lost_requests=hand.in_flight)
+        self.meters.lost("stuck" if hand.is_stuck else "ended")
         self._bury(hand)
         self._life.serves(any(not other.leaving for other in self._hands))
         falls = 0 if time.monotonic() - since > STEADY else hand.falls
@@ -149,11 +156,6 @@ class Crew:
 
     # --- metrics
 
-    async def _collect(self) -> None:
-        while True:
-            await asyncio.sleep(COLLECT)
-            await asyncio.gather(*(hand.state() for hand in self._hands))
-
     async def state(self) -> State:
         """All counters: the living workers' and the sums of the dead."""
         dead = self._dead  # as of now: one that dies while others answer must not count twice
@@ -174,6 +176,10 @@ class Crew:
             ending.append(self._tasks.spawn(self._let_go(hand, announce, limit), name=f"drain worker {hand.pid}"))
         await asyncio.gather(*ending)
         await self._tasks.close()
+
+    def hurry(self) -> None:
+        for hand in self._hands:
+            self._tasks.spawn(hand.hurry(), name=f"hurry worker {hand.pid}")
 
     def kill(self) -> None:
         self._life.drains()  # nobody is replaced any more

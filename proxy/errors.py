@@ -11,7 +11,8 @@ PointsmanError
     TooLarge             413
     UnsupportedMedia     415
     HeadersTooLarge      431
-  Unavailable            503, with retry-after: shutting down, overloaded
+  Unavailable            503, with retry-after: shutting down
+    Overloaded           503: memory or descriptors run out
   UpstreamError          every attempt failed: the class of the last one decides status, type and code
   InternalError          500: a defect of ours
   ConfigError            a config cannot be served: never reaches a caller
@@ -114,6 +115,15 @@ class Unavailable(PointsmanError):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         return [(b"retry-after", str(self.retry_after).encode())]
+
+
+class Overloaded(Unavailable):
+    """`what` has run out, for now."""
+
+    code = "overloaded"
+
+    def __init__(self, what: str = "no memory is left for more requests") -> None:
+        super().__init__(f"{what}; try again in a moment")
 
 
 class UpstreamError(PointsmanError):

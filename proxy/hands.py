@@ -1,6 +1,7 @@
 """A worker process: the supervisor's hand on it, and what runs at the other end of the line."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -15,6 +16,7 @@ from proxy.errors import ConfigError
 from proxy.life import Life
 from proxy.listener import GOODBYE
 from proxy.meter.cells import State
+from proxy.meter.families import INFLIGHT
 from proxy.process import run
 from proxy.runtime import Snapshot
 from proxy.settled import Sink
@@ -25,6 +27,9 @@ log = structlog.get_logger("pointsman")
 
 READY = 60.0  # seconds a worker may take to be ready: importing LiteLLM takes ten on a slow machine
 ANSWER = 5.0  # seconds a worker may take to report its counters
+COLLECT = 1.0  # seconds between collections of them: what a killed worker may lose
+LOOK = 0.25  # seconds between looks for their answer
+HANGS = 14  # looks without an answer, each of them on time, after which a worker counts as stuck: 3.5 seconds
 ORPHANED = 20.0  # seconds that requests may take to finish once the supervisor is gone
 
 # As multiprocessing does it: the child finds the same code, whatever folder it was started in.
@@ -34,19 +39,26 @@ MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from proxy.hand
 class Hand:
     """The supervisor's hand on one worker process."""
 
-    def __init__(self, path: str, sock: socket.socket, tasks: Tasks) -> None:
+    def __init__(self, path: str, sock: socket.socket, tasks: Tasks, workers: int) -> None:
         self._path = path
+        self._workers = workers
         self._sock = sock
         self._tasks = tasks
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self.falls = 0  # how often its predecessors ended early, one after the other
         self.leaving = False  # told to end: it will not be replaced
+        self.is_stuck = False  # its event loop does not come round
         self.last: State = {}  # its counters when last asked
 
     @property
     def pid(self) -> int:
         return self._process.pid if self._process is not None else 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that it was serving when last asked: what is lost with it, give or take those of a second."""
+        return int(sum(value for _, value in self.last.get(INFLIGHT.name, ())))
 
     async def start(self) -> None:
         """Start the process and wait until it serves. Raises `Refused`, or OSError if it ends or takes too long."""
@@ -62,7 +74,7 @@ class Hand:
             )
         self._channel = Channel(ours, _nothing, self._tasks)
         await self._channel.open()
-        await self.ask("start")
+        await self.ask("start", workers=self._workers)
 
     async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
         """Raises `Refused`, or OSError if it ends or says nothing for so long."""
@@ -79,6 +91,26 @@ class Hand:
                 log.warning("a worker did not report its counters", pid=self.pid)
         return self.last
 
+    async def watch(self) -> None:
+        """Collect its counters each second until it is gone, or answers no more.
+
+        Looks that come late do not count: on a machine that is merely busy we are late ourselves, as is the worker.
+        """
+        assert self._channel is not None
+        loop = asyncio.get_running_loop()
+        while not self._channel.closed.is_set():
+            asking = self._tasks.spawn(self.state(), name=f"counters of worker {self.pid}")
+            silent = 0
+            while not asking.done():
+                due = loop.time() + LOOK
+                await asyncio.wait((asking,), timeout=LOOK)
+                silent += loop.time() < due + LOOK
+                if silent >= HANGS:
+                    self.is_stuck = True
+                    asking.cancel()
+                    return
+            await asyncio.sleep(COLLECT)
+
     async def drain(self, announce: float, limit: float) -> None:
         """Have it finish and end, and keep its last counters; killed if it takes much longer than it may."""
         longest = announce + limit + 3 * GOODBYE
@@ -89,6 +121,11 @@ class Hand:
             log.error("a worker did not end well", pid=self.pid, error=str(error) or "it took too long")
             self.kill()
             await self.ended()
+
+    async def hurry(self) -> None:
+        """Cut short the drain that it was told of."""
+        with contextlib.suppress(OSError, Refused):  # it has just ended, or hangs: whoever drains it sees to that
+            await self.ask("hurry", ANSWER)
 
     async def ended(self) -> int:
         assert self._process is not None
@@ -144,7 +181,7 @@ class Process:
         worker = self._worker
         match message["do"]:
             case "start":
-                await worker.start()
+                await worker.start(message["workers"])
             case "prepare":
                 loaded = await asyncio.to_thread(load, self._path)
                 if loaded.snapshot is None:
@@ -159,6 +196,8 @@ class Process:
                 await worker.drain(message["announce"], message["limit"])
                 self._drained.set()
                 return await worker.state()
+            case "hurry":
+                worker.hurry()
         return None
 
 

@@ -7,15 +7,20 @@ handlers and its polling wait for the end are not used.
 import asyncio
 import ipaddress
 import socket
+import sys
+from collections.abc import Callable
 from typing import Any, cast
 
 import uvicorn
 
+from proxy.refusal import Refusal
 from proxy.server import Application, Protocol
 from proxy.tasks import Tasks
 
+BACKLOG = 2048  # connections that wait to be taken
 SEND_DEADLINE = 60.0  # seconds that a client may take nothing of what was sent to it
 GOODBYE = 5.0  # seconds that requests cut by the limit have for their last words, and clients to read them
+HURRY = 1.0  # the same when there is no time
 
 
 class Open(set[Any]):
@@ -36,34 +41,87 @@ class Open(set[Any]):
             await asyncio.wait((self._emptied,), timeout=seconds)
         return not self
 
+    def hurry(self) -> None:
+        """Let nobody wait any longer."""
+        if self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
+
+
+Room = Callable[[], tuple[int, int]]
+
+
+def unlimited() -> tuple[int, int]:
+    return sys.maxsize, sys.maxsize
+
 
 class Listener:
-    """Serves an application on one listening socket."""
+    """Serves an application on one listening socket.
 
-    def __init__(self, config: uvicorn.Config, sock: socket.socket, tasks: Tasks) -> None:
+    `room`: connections at once, and how many more to refuse at once: whoever comes above the first is told to come
+    again, and counted in `refused`.
+    """
+
+    def __init__(self, config: uvicorn.Config, sock: socket.socket, tasks: Tasks, room: Room = unlimited) -> None:
+        self.room = room
+        self.refused = 0
         self._server = uvicorn.Server(config)
+        self._state = self._server.server_state
         self._sock = sock
         self._tasks = tasks
-        self._connections = self._server.server_state.connections = Open()
-        self._requests = self._server.server_state.tasks = Open()
+        self._connections = self._state.connections = Open()
+        self._requests = self._state.tasks = Open()
+        self._refusals: dict[Refusal, None] = {}  # in the order in which they came
+        self._taking: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
+        self._goodbye = GOODBYE
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
 
     async def start(self) -> None:
         """Returns once connections are taken."""
-        config = self._server.config
-        config.load()
-        self._server.lifespan = config.lifespan_class(config)
+        self._server.config.load()
         await self._server.on_tick(0)  # the date
-        await self._server.startup(sockets=[self._sock])
+        await self.resume()
         self._ticking = self._tasks.spawn(self._server.main_loop(), name="date header")
+
+    async def resume(self) -> None:
+        """Take connections, on a copy of the socket: closing that leaves the queue of those that wait."""
+        if self._taking is None:
+            loop = asyncio.get_running_loop()
+            self._taking = await loop.create_server(
+                self._protocol, sock=self._sock.dup(), backlog=BACKLOG, start_serving=False
+            )
+            await self._taking.start_serving()  # apart: whoever is cancelled in it has something to close
+
+    def pause(self) -> None:
+        """Take no connections for now: those that come wait, or go to another worker."""
+        if self._taking is not None:
+            self._taking.close()
+            self._taking = None
+
+    def _protocol(self) -> asyncio.Protocol:
+        room, refusals = self.room()
+        if len(self._connections) >= room:
+            self.refused += 1
+            return Refusal(self._refusals, refusals)
+        config = self._server.config
+        made = cast(Any, config.http_protocol_class)(config=config, server_state=self._state, app_state={})
+        return cast(asyncio.Protocol, made)
+
+    def refuse_unread(self) -> None:
+        """Refuse the requests that have come, or are coming, and were not looked at yet."""
+        for connection in list(self._connections):
+            if isinstance(connection, Protocol):
+                connection.refuse_unread()
 
     async def stop(self, limit: float) -> None:
         """Close the listener and wait until what runs has finished; cancel what has not after `limit` seconds."""
         if self._ticking is None:
             return
         self._ticking.cancel()
-        for server in self._server.servers:
-            server.close()
+        self.pause()
         self._sock.close()
         for connection in list(self._connections):
             connection.shutdown()
@@ -73,10 +131,18 @@ class Listener:
             for connection in list(self._connections):
                 if isinstance(connection, Protocol):
                     connection.cancel()
-        await self._requests.wait_empty(GOODBYE)
-        await self._connections.wait_empty(GOODBYE)
+        await self._requests.wait_empty(self._goodbye)
+        await self._connections.wait_empty(self._goodbye)
         for connection in list(self._connections):
             connection.transport.abort()  # a client that does not read its last words
+        for refusal in list(self._refusals):
+            refusal.end()
+
+    def hurry(self) -> None:
+        """There is no time to stop in: a running `stop` cuts what runs now, and waits little for clients to read."""
+        self._goodbye = HURRY
+        self._connections.hurry()
+        self._requests.hurry()
 
 
 def ours(app: Application) -> uvicorn.Config:
@@ -114,7 +180,7 @@ def bind(address: str) -> socket.socket:
             # A client that stops reading would hold its answer in memory and a call to a model open, for ever.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_DEADLINE * 1000))
         sock.bind(where)
-        sock.listen(2048)
+        sock.listen(BACKLOG)
     except OSError:
         sock.close()
         raise

@@ -88,6 +88,7 @@ class Server:
     drain: float = 600.0  # seconds running requests may take after that
     limits: Limits = Limits()
     access_log: bool = True
+    max_memory: int | None = None  # bytes that one worker may use; besides, its cgroups' limits hold
 
 
 @dataclass(frozen=True, slots=True)

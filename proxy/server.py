@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.account import new_id
-from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, TooLarge
+from proxy.errors import BadRequest, HeadersTooLarge, Overloaded, PointsmanError, RequestTimeout, TooLarge
 from proxy.exchange import Exchange, encode
 from proxy.wire.error import reply_error
 
@@ -127,6 +127,14 @@ class Protocol(asyncio.Protocol):
         """End the request that is being answered: the server's time is up."""
         if self.current is not None and self.current.task is not None:
             self._cancel(self.current.task)
+
+    def refuse_unread(self) -> None:
+        """Refuse, for want of memory, what nobody has looked at yet, and let go of what has come of its body."""
+        for exchange in (self.current, self.reading, *self.waiting):
+            if exchange is not None and exchange.refused is None:  # one that was looked at does not ask any more
+                exchange.refused = Overloaded()
+                exchange.body_ended()
+        self._body = []
 
     def _cancel(self, task: "asyncio.Task[None]") -> None:
         # the connection may be gone before the task is: a stop waits for these

@@ -19,7 +19,7 @@ from proxy.config.watch import changes
 from proxy.crew import Crew
 from proxy.errors import ConfigError
 from proxy.life import Life
-from proxy.listener import Listener, asgi, is_loopback
+from proxy.listener import GOODBYE, Listener, asgi, is_loopback
 from proxy.meter.cells import State
 from proxy.meter.metrics import Meters
 from proxy.runtime import Server, Snapshot
@@ -40,6 +40,7 @@ class Serving(Protocol):
     async def replace(self) -> None: ...
     async def state(self) -> State: ...
     async def drain(self, announce: float, limit: float) -> None: ...
+    def hurry(self) -> None: ...
     def kill(self) -> None: ...
 
 
@@ -79,6 +80,8 @@ class Supervisor:
             else Crew(path, self.snapshot, data, workers, self.life)
         )
         self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._has_started = False
         self._announce: float | None = None
         self._changing = asyncio.Lock()  # one reload or replacement at a time
 
@@ -98,10 +101,11 @@ class Supervisor:
             log.error("cannot serve", error=why)
             code = 1
         else:
+            self._has_started = True
             log.info("ready", config=self.snapshot.hash)
             self._tasks.spawn(self._watch(), name="watch the config")
             await stopping
-            await self._drain()
+            code = await self._drain()
         self._serving.kill()
         if self._admin is not None:
             await self._admin.stop(0.0)
@@ -116,12 +120,21 @@ class Supervisor:
             return error.message
         return None
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> int:
+        """Returns the exit code: 1 if a second signal cut it short."""
         server = self.snapshot.server
         announce = server.announce if self._announce is None else self._announce
         log.info("draining", announce_s=announce, limit_s=server.drain)
-        await self._serving.drain(announce, server.drain)
-        log.info("drained")
+        draining = self._tasks.spawn(self._serving.drain(announce, server.drain), name="drain")
+        hurried = self._tasks.spawn(self._hurry.wait(), name="second signal")
+        await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+        if draining.done():
+            log.info("drained")
+            return 0
+        log.warning("a second signal: what runs is cut and booked")
+        self._serving.hurry()
+        await asyncio.wait((draining,), timeout=2 * GOODBYE)
+        return 1
 
     # --- signals
 
@@ -133,13 +146,16 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGUSR2, lambda: self._tasks.spawn(self.replace(), name="replace on SIGUSR2"))
 
     def stop(self, announce: float | None = None) -> None:
-        """Drain and end; a second word ends at once. `announce`: seconds instead of config's."""
-        if self._stop.is_set():
+        """Drain and end; a second word cuts what runs, a third ends at once. `announce`: seconds, for config's."""
+        if not self._stop.is_set():
+            self._announce = announce
+            self._stop.set()
+        elif not self._hurry.is_set() and self._has_started:
+            self._hurry.set()
+        else:  # once more, or while it only starts
             self._serving.kill()
-            os.write(2, b"pointsman: ended at once by a second signal\n")
+            os.write(2, b"pointsman: ended at once by a further signal\n")
             os._exit(1)
-        self._announce = announce
-        self._stop.set()
 
     async def replace(self) -> None:
         """Replace the workers one by one; those that cannot be replaced go on."""

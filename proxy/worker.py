@@ -1,6 +1,7 @@
 """One worker: the data listener and everything a request needs, in the supervisor's process or in one of its own."""
 
 import asyncio
+import contextlib
 import socket
 
 import structlog
@@ -12,11 +13,13 @@ from proxy.errors import ConfigError
 from proxy.handler import Chat
 from proxy.life import Life
 from proxy.listener import Listener, ours
+from proxy.meter import log as lines
 from proxy.meter.baseline import Learned
 from proxy.meter.cells import State
 from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
+from proxy.pressure import Pressure, room
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
@@ -40,12 +43,19 @@ class Worker:
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
         chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
-        self._listener = Listener(ours(App(self.holder, chat, life)), sock, self._tasks)
+        self._app = App(self.holder, chat, life)
+        self._listener = Listener(ours(self._app), sock, self._tasks, room)
+        self._pressure = Pressure(self._listener, self._app.shed, self.meters.late)
+        self._watching: asyncio.Task[None] | None = None
+        self._hurried = asyncio.Event()
 
-    async def start(self) -> None:
-        """Serve; returns once connections are taken. Raises ConfigError for a config that cannot be served here."""
+    async def start(self, workers: int = 1) -> None:
+        """Serve, as one of so many workers; returns once connections are taken. Raises ConfigError for a config that
+        cannot be served here."""
         await self.use(self.holder.snapshot)
         await self._listener.start()
+        watching = self._pressure.watch(lambda: self.holder.snapshot.server.max_memory, workers)
+        self._watching = self._tasks.spawn(watching, name="watch memory and descriptors")
         self.life.serves(True)
 
     async def use(self, snapshot: Snapshot) -> None:
@@ -92,16 +102,26 @@ class Worker:
         self._books.close()
         now = asyncio.get_running_loop().time()
         self.meters.endpoints(self.rotations.states(self.holder.snapshot.models.values(), now))
+        refused = {"connections": self._listener.refused, "memory": self._app.refused}
+        self.meters.burden(self._listener.connections, self._pressure.share, refused, lines.dropped())
         return {**self.meters.state(), **process()}
 
     async def drain(self, announce: float, limit: float) -> None:
         """Report not ready for `announce` seconds, stop listening, give what runs `limit` seconds; then end it."""
         self.life.drains()
-        await asyncio.sleep(announce)
-        await self._listener.stop(limit)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), announce)
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._listener.stop(0.0 if self._hurried.is_set() else limit)
         self._books.close()
         await self.upstreams.close()
         await self._tasks.close()
+
+    def hurry(self) -> None:
+        """End a running drain now: what runs is cut with a word, and booked."""
+        self._hurried.set()
+        self._listener.hurry()
 
     def kill(self) -> None:
         """It ends with its process."""

@@ -34,6 +34,7 @@ class Proxy:
         env: Mapping[str, str] | None = None,
         args: tuple[str, ...] = (),
         module: str = "proxy",
+        prefix: tuple[str, ...] = (),
         wait_until_ready: bool = True,
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="pointsman-test-")
@@ -47,6 +48,7 @@ class Proxy:
         self._env = {**os.environ, **(env or {})}
         self._args = args
         self._module = module
+        self._prefix = prefix  # a command that runs the proxy
         self._is_awaited = wait_until_ready  # else only until it has said where it will serve
         self.process: subprocess.Popen[bytes] | None = None
         self.url = self.admin = ""
@@ -60,6 +62,7 @@ class Proxy:
         with self._log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 [
+                    *self._prefix,
                     sys.executable,
                     "-m",
                     self._module,

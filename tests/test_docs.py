@@ -36,7 +36,7 @@ import proxy
 from policies.comparison import OPERATORS
 from policies.split import encode, score
 from policies.vocabulary import FACTS
-from proxy import server
+from proxy import hands, pressure, server
 from proxy.cli.main import COMMANDS, app
 from proxy.config import schema, values
 from proxy.config.document import parse
@@ -488,6 +488,19 @@ def test_limits() -> None:
     assert f"past {log.CAPACITY // 2**20} MiB of waiting lines" in " ".join(
         (ROOT / "docs/operate.md").read_text().split()
     )
+
+
+def test_what_happens_when_something_runs_out() -> None:
+    found = [cells[1] for cells in rows("docs/operate.md", "When something runs out")]
+    assert found == [
+        f"connections above {pressure.room_of(100_000)[0] // 1000} % of `ulimit -n` (fewer where there are few)",
+        f"{pressure.SHED:.0%} of the limit, until {pressure.CALM_AGAIN:.0%}".replace("%", " %"),
+        f"{pressure.FULL:.0%} of the limit, until {pressure.TAKE_AGAIN:.0%}".replace("%", " %"),
+        f"{log.CAPACITY // 2**20} MiB of lines waiting",
+        f"{hands.LOOK * hands.HANGS:g} s without an answer, with several workers",
+    ]
+    text = (ROOT / "docs/operate.md").read_text()
+    assert f"loop hangs for {hands.LOOK * hands.HANGS:g} seconds" in text
 
 
 def test_split_vectors() -> None:

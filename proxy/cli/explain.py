@@ -48,7 +48,7 @@ def explain(
     headers = headers_of(header or ())
     now = time.time() if at is None else moment(at)
     data = _body(request)
-    _, snapshot = load_offline(config)
+    _, snapshot = load_offline(config, as_json=as_json)
     try:
         caller = caller_named(snapshot, headers, key, tenant)
         found = look(snapshot, data, Situation(now, headers, caller, request_id or new_id()))

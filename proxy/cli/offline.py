@@ -1,7 +1,7 @@
 """What the commands that serve nothing share: a config without its secrets, and a caller as options name it."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -12,6 +12,7 @@ from proxy.cli.terminal import problem_painter
 
 if TYPE_CHECKING:
     from proxy.config.load import Loaded
+    from proxy.config.problems import Problem
     from proxy.keys import Caller
     from proxy.runtime import Snapshot
 
@@ -21,8 +22,11 @@ def usage_error(message: str) -> NoReturn:
     raise typer.Exit(2)
 
 
-def load_offline(config: Path) -> "tuple[Loaded, Snapshot]":
-    """The config, fit for looking at: secrets may be missing. Its errors are told and end the command with 1."""
+def load_offline(config: Path, *, as_json: bool = False) -> "tuple[Loaded, Snapshot]":
+    """The config, fit for looking at: secrets may be missing. Its errors are told and end the command with 1.
+
+    `as_json`: on standard output, as `check --json` tells them.
+    """
     from proxy.config import problems as report
     from proxy.config.load import load
 
@@ -30,10 +34,22 @@ def load_offline(config: Path) -> "tuple[Loaded, Snapshot]":
     if loaded.snapshot is not None:
         return loaded, loaded.snapshot
     errors = [problem for problem in loaded.problems if problem.severity == "error"]
-    typer.echo(report.as_text(errors, loaded.sources, loaded.secrets, problem_painter(sys.stderr)), err=True)
+    tell(errors, loaded.sources, loaded.secrets, as_json=as_json)
     typer.echo(report.summary(errors, len(loaded.sources)), err=True)
     hint_at_init(config)
     raise typer.Exit(1)
+
+
+def tell(
+    problems: "Sequence[Problem]", sources: Mapping[str, str], secrets: Collection[str], *, as_json: bool
+) -> None:
+    """What is wrong: for a program on standard output, for a person on standard error."""
+    from proxy.config import problems as report
+
+    if as_json:
+        typer.echo(report.as_json(problems))
+    else:
+        typer.echo(report.as_text(problems, sources, secrets, problem_painter(sys.stderr)), err=True)
 
 
 def hint_at_init(config: Path) -> None:

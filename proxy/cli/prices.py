@@ -60,16 +60,18 @@ def prices(
     """
     if models and models[0] == UPDATE:
         raise typer.Exit(update(source, write=write))
-    raise typer.Exit(show(models or (), as_json=as_json, configured=None if shipped else _configured(config)))
+    raise typer.Exit(
+        show(models or (), as_json=as_json, configured=None if shipped else _configured(config, as_json=as_json))
+    )
 
 
-def _configured(config: Path | None) -> "Mapping[str, Model]":
+def _configured(config: Path | None, *, as_json: bool) -> "Mapping[str, Model]":
     """The config's models, but those that forward any asked name; none without a config."""
     from proxy.cli.offline import load_offline
 
     if config is None and not DEFAULT_CONFIG.exists():
         return {}
-    _, snapshot = load_offline(config or DEFAULT_CONFIG)
+    _, snapshot = load_offline(config or DEFAULT_CONFIG, as_json=as_json)
     return {name: model for name, model in snapshot.models.items() if not model.forwards}
 
 

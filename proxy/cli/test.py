@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.offline import load_offline
+from proxy.cli.offline import load_offline, tell
 from proxy.cli.options import DEFAULT_CONFIG, AsJson, ConfigFile
-from proxy.cli.terminal import Paint, count, painter, problem_painter
+from proxy.cli.terminal import Paint, count, painter
 
 if TYPE_CHECKING:
     from policies.policy import Rule
@@ -37,8 +37,8 @@ def run_tests(
     """
     from proxy.policytest import run, unreached
 
-    loaded, snapshot = load_offline(config)
-    tests = [*loaded.tests, *_further(paths or (), loaded)]
+    loaded, snapshot = load_offline(config, as_json=as_json)
+    tests = [*loaded.tests, *_further(paths or (), loaded, as_json=as_json)]
     results = [run(snapshot, placed) for placed in tests]
     missed = unreached(snapshot, results)
     failed = sum(not result.ok for result in results)
@@ -55,14 +55,14 @@ def run_tests(
         raise typer.Exit(1)
 
 
-def _further(paths: Sequence[str], loaded: "Loaded") -> "list[PlacedTest]":
+def _further(paths: Sequence[str], loaded: "Loaded", *, as_json: bool) -> "list[PlacedTest]":
     from proxy.cli.testfiles import find, read
     from proxy.config import problems as report
 
     tests, files = read(find(paths), loaded)
     if files.problems:
         problems = report.in_order(files.problems)
-        typer.echo(report.as_text(problems, files.sources, loaded.secrets, problem_painter(sys.stderr)), err=True)
+        tell(problems, files.sources, loaded.secrets, as_json=as_json)
         raise typer.Exit(1)
     return tests
 

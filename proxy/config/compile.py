@@ -57,6 +57,7 @@ def _server(draft: Draft) -> Server:
         drain=written.drain,
         limits=Limits(written.max_body, written.hold, written.keep_alive_comment),
         access_log=written.access_log,
+        max_memory=written.max_memory,
     )
 
 

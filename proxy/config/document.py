@@ -4,8 +4,11 @@ Scalars follow YAML 1.2's core schema, so `on`, `no`, `22:00`, `010` and dates a
 is refused: tags, merge keys, several documents, deep nesting, aliases that multiply.
 """
 
+import errno
 import math
+import os
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,8 +135,7 @@ def read_text(path: Path, file: str) -> str:
         return Refused(Problem(file, 1, 1, "error", code, message, suggestion))
 
     try:
-        with path.open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
+        data = read_bytes(path, MAX_BYTES + 1)
     except FileNotFoundError:
         raise refuse("file-not-found", f"no such file: {file}") from None
     except (OSError, ValueError) as failed:
@@ -149,6 +151,19 @@ def read_text(path: Path, file: str) -> str:
         line, col = _line_col(data[: broken.start].decode("utf-8", "replace"), broken.start)
         message = f"byte 0x{data[broken.start]:02x} is not UTF-8"
         raise Refused(Problem(file, line, col, "error", "not-utf8", message, "save it as UTF-8")) from None
+
+
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """The file's first bytes. Raises OSError, also for a pipe with a name: it would be waited for, for ever.
+
+    Pipes without a name are a shell's `<(...)`, and have a writer.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+        if stat.S_ISFIFO(os.fstat(opened.fileno()).st_mode):
+            if not os.path.realpath(path).startswith("/proc/"):
+                raise OSError(errno.EINVAL, "it is a pipe, not a file")
+            os.set_blocking(opened.fileno(), True)
+        return opened.read(most)
 
 
 def _line_col(text: str, position: int) -> tuple[int, int]:

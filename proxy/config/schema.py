@@ -85,6 +85,11 @@ class Server(Section):
     admin_key: SecretText | None = Field(default=None, description="The key of /admin/*; without one it is closed.")
     workers: Annotated[int, Field(ge=1, le=512), WHOLE] = Field(default=1, description="Processes that serve.")
     max_body: Size = Field(default=10 * 2**20, description="The largest request body, e.g. 10MiB.")
+    max_memory: Size | None = Field(
+        default=None,
+        ge=128 * 2**20,
+        description="Memory of one worker; near it, requests are refused. A cgroup's limit holds, too.",
+    )
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
     hold: Duration = Field(default=10.0, description="How long a stream's status waits for its first content.")

@@ -15,6 +15,8 @@ from typing import Final, TypeAlias
 
 import watchfiles
 
+from proxy.config.document import read_bytes
+
 QUIET: Final = 0.1  # seconds without a further change before one is told: a save is often several
 POLL: Final = 5.0  # seconds between looks where nothing notifies
 
@@ -53,7 +55,7 @@ def _look(files: Iterable[str], known: Mapping[str, Fingerprint]) -> dict[str, F
 def _fingerprint(file: str) -> Fingerprint:
     try:
         names = os.listdir(file) if os.path.isdir(file) else None
-        content = Path(file).read_bytes() if names is None else "\0".join(sorted(names)).encode()
+        content = read_bytes(Path(file)) if names is None else "\0".join(sorted(names)).encode()
     except OSError:
         return None
     return hashlib.sha256(content).digest()

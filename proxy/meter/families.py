@@ -9,6 +9,8 @@ OUTCOMES = ("ok", "client_error", "upstream_error", "cancelled", "rejected")
 SOURCES = ("upstream", "estimated")
 CALLER_PROMPT = ("exact", "near", "none")
 RELOADS = ("success", "failure")
+SHED_FOR = ("memory", "connections")
+LOST_BY = ("ended", "stuck")
 
 
 def _ns(*seconds: float) -> tuple[int, ...]:
@@ -128,6 +130,35 @@ SPLIT_SHARE = Family(
     merge="latest",
 )
 INFLIGHT = Family("pointsman_inflight_requests", "gauge", "Requests that are being served.", ("policy",))
+SHED = Family(
+    "pointsman_shed_total",
+    "counter",
+    "Requests and connections refused with 503 because memory or descriptors were running out.",
+    ("reason",),
+)
+CONNECTIONS = Family("pointsman_connections", "gauge", "Connections of callers that are open, all workers.")
+MEMORY = Family(
+    "pointsman_memory_used_ratio",
+    "gauge",
+    "Share of the memory limit that is used, 0 without a limit; of several workers the highest.",
+    merge="max",
+)
+LOOP_LAG = Family(
+    "pointsman_event_loop_lag_seconds",
+    "histogram",
+    "How late the event loop was, looked at four times a second: what every request waits for besides its own work.",
+    scale=NANO,
+    bounds=_ns(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
+LOST = Family(
+    "pointsman_workers_lost_total",
+    "counter",
+    "Workers that ended or hung without having been told to end, and were replaced.",
+    ("reason",),
+)
+LOG_DROPPED = Family(
+    "pointsman_log_lines_dropped_total", "counter", "Log lines that could not be written: too many waited."
+)
 UNPRICED = Family(
     "pointsman_unpriced_requests_total",
     "counter",
@@ -183,6 +214,12 @@ FAMILIES = {
         CALLER_PROMPTS,
         SPLIT_SHARE,
         INFLIGHT,
+        SHED,
+        CONNECTIONS,
+        MEMORY,
+        LOOP_LAG,
+        LOST,
+        LOG_DROPPED,
         UNPRICED,
         CLAMPED,
         RELOADS_TOTAL,

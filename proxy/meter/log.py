@@ -1,7 +1,7 @@
 """Structured logs on standard error: JSON lines, or readable ones on a terminal. Never content, never keys.
 
-The access log is a sink of settled requests. Lines are handed to a thread, so that a full pipe behind the logs never
-holds up a request; past a bound they are dropped, and the drop is logged.
+The access log is a sink of settled requests. Lines are handed to a thread, so that a full pipe or a full disk behind
+the logs never holds up a request; past a bound they are dropped and counted, and the next line that goes says so.
 """
 
 import atexit
@@ -24,6 +24,7 @@ from proxy.settled import Attempt, Settled
 
 CAPACITY = 8 * 1024 * 1024  # bytes waiting to be written; some ten thousand lines
 BATCH = 0.05  # seconds that the writer lets lines gather, once it has written some
+RETRY = 0.5  # seconds until it tries again when they cannot be written
 
 _LONGEST = 128  # characters of a text that a client chose
 
@@ -38,12 +39,14 @@ class Lines:
         self, stream: BinaryIO, capacity: int = CAPACITY, *, is_json: bool = True, is_shared: bool = False
     ) -> None:
         self.is_json = is_json
-        self._stream = stream
+        self.dropped = 0  # lines, in all
+        self._stream: BinaryIO = getattr(stream, "raw", stream)  # unbuffered: what it took is known to the byte
         # Of several processes that write to one pipe, larger pieces would tear each other's lines.
         self._most = select.PIPE_BUF if is_shared else capacity
+        self._is_shared = is_shared
         self._capacity = capacity
         self._waiting = bytearray()
-        self._dropped = 0
+        self._untold = 0  # dropped lines
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -54,7 +57,8 @@ class Lines:
         """Queue a line (without its newline). Never waits; drops the line when too much is waiting."""
         with self._lock:  # the writer takes the buffer
             if len(self._waiting) >= self._capacity:
-                self._dropped += 1
+                self.dropped += 1
+                self._untold += 1
                 return
             self._waiting += line
             self._waiting += b"\n"
@@ -71,23 +75,39 @@ class Lines:
         while not (self._closing.is_set() and not self._waiting):
             self._wake.wait()
             self._wake.clear()
-            if not self._flush():
+            with self._lock:
+                batch, self._waiting = self._waiting, bytearray()
+                lost, self._untold = self._untold, 0
+            if lost:
+                batch += orjson.dumps({"level": "warning", "event": "log lines dropped", "lines": lost}) + b"\n"
+            unwritten = self._unwritten(bytes(batch))
+            if not unwritten:
+                self._closing.wait(BATCH)
+                continue
+            with self._lock:  # the disk is full, or nobody reads: serving goes on, and it may become better
+                self._waiting[:0] = unwritten
+            if self._closing.is_set():
                 return
-            self._closing.wait(BATCH)
+            self._closing.wait(RETRY)
+            self._wake.set()
 
-    def _flush(self) -> bool:
-        with self._lock:
-            batch, self._waiting = self._waiting, bytearray()
-            lost, self._dropped = self._dropped, 0
-        if lost:
-            batch += orjson.dumps({"level": "warning", "event": "log lines dropped", "lines": lost}) + b"\n"
+    def _unwritten(self, lines: bytes) -> bytes:
+        """Write them; returns what could not be."""
+        done = 0
         try:
-            for piece in pieces(bytes(batch), self._most):
-                self._stream.write(piece)
-                self._stream.flush()
-        except (OSError, ValueError):  # nobody reads the logs any more, or the stream is closed: serving goes on
-            return False
-        return True
+            for piece in pieces(lines, self._most):
+                left = memoryview(piece)
+                while left:
+                    count = self._stream.write(left)
+                    if not count:  # a pipe that does not block, and is full
+                        return lines[done:]
+                    left = left[count:]
+                    done += count
+        except (OSError, ValueError):
+            begun = lines.rfind(b"\n", 0, done) + 1
+            if self._is_shared and begun < done:  # others will write before us: leave the half, say the line again
+                return b"\n" + lines[begun:]
+        return lines[done:]
 
 
 def pieces(lines: bytes, most: int) -> Iterator[bytes]:
@@ -117,6 +137,14 @@ class _Logger:
     debug = info = warning = error = critical = exception = property(lambda self: self.msg)
 
 
+_current: Lines | None = None
+
+
+def dropped() -> int:
+    """Lines that this process could not write."""
+    return _current.dropped if _current is not None else 0
+
+
 def configure(
     stream: BinaryIO | None = None, *, json: bool | None = None, level: str = "info", is_shared: bool = False
 ) -> Lines:
@@ -128,7 +156,8 @@ def configure(
     out = stream if stream is not None else sys.stderr.buffer
     if json is None:
         json = not out.isatty()
-    lines = Lines(out, is_json=json, is_shared=is_shared)
+    global _current  # logging is the process's, as structlog's own configuration is
+    lines = _current = Lines(out, is_json=json, is_shared=is_shared)
     structlog.configure(
         processors=[
             Repeats(),

@@ -63,8 +63,15 @@ class Meters:
         self._inflight: dict[str, Cell] = {}
         self._of(families.BUILD_INFO).cell(version).value = 1
         self._of(families.RELOAD_OK).cell().value = 1
-        for result in families.RELOADS:
-            self._of(families.RELOADS_TOTAL).cell(result)
+        self._lag = self._of(families.LOOP_LAG).distribution()
+        self._of(families.LOG_DROPPED).cell()
+        for family, values in (
+            (families.RELOADS_TOTAL, families.RELOADS),
+            (families.SHED, families.SHED_FOR),
+            (families.LOST, families.LOST_BY),
+        ):
+            for value in values:
+                self._of(family).cell(value)
 
     def use(self, snapshot: Snapshot) -> None:
         """Make the series that this config can reach, and show its hash and its splits' shares."""
@@ -102,6 +109,22 @@ class Meters:
         for model, endpoint, state in states:
             cell = gauge.cell(model, endpoint)
             cell.value = max(cell.value, state)
+
+    def lost(self, reason: str) -> None:
+        """Count a worker that ended or hung by itself."""
+        self._of(families.LOST).cell(reason).value += 1
+
+    def late(self, seconds: float) -> None:
+        """Note how late the event loop was."""
+        self._lag.observe(int(seconds * NANO))
+
+    def burden(self, connections: int, memory: float, refused: Mapping[str, int], log_dropped: int) -> None:
+        """Show what the process bears: its connections, its share of the memory, and what it had to refuse so far."""
+        self._of(families.CONNECTIONS).cell().value = connections
+        self._of(families.MEMORY).cell().value = memory
+        self._of(families.LOG_DROPPED).cell().value = log_dropped
+        for reason, count in refused.items():
+            self._of(families.SHED).cell(reason).value = count
 
     def begin(self, policy: str) -> None:
         """A request of this policy is being served; `end` it with the same name."""

@@ -22,7 +22,7 @@ KEPT = 100_000  # lags: some eight minutes
 
 # What must not happen on the event loop's thread while it serves, by audit event. Opening /proc is the kernel's
 # memory, not a disk; `exec` of any kind must not happen on any thread.
-WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "os.listdir", "os.scandir")
+WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "os.listdir", "os.scandir", "time.sleep")
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.forkpty")
 
 

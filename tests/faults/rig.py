@@ -124,6 +124,7 @@ class Rig:
         upstreams: Mapping[str, str] | None = None,
         gauge: bool = True,
         keep_alive: float | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.strong = StandIn("strong", key=UPSTREAM_KEYS["strong"], room=100_000)
         self.tuned = StandIn("tuned", key=UPSTREAM_KEYS["tuned"], room=100_000, keep_alive=keep_alive)
@@ -136,6 +137,7 @@ class Rig:
         self._settings = {**DEFAULTS, **(settings or {})}
         self._upstreams = upstreams
         self._has_gauge = gauge
+        self._prefix = prefix  # a command that runs the proxy
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -153,6 +155,7 @@ class Rig:
                     env=env,
                     args=("--workers", str(self._workers)),
                     module="tests.faults.child",
+                    prefix=self._prefix,
                 )
             )
             self._log_file = opened.enter_context((self.proxy.folder / "stderr.log").open("rb"))

@@ -160,17 +160,21 @@ async def test_a_client_that_does_not_read_holds_nobody_up(start: Start) -> None
         assert await ended(proxy) == 0
 
 
-@TWO
-async def test_a_second_signal_ends_at_once(start: Start) -> None:
-    with start("drain: 10m") as proxy:
+async def test_a_second_signal_cuts_what_runs(start: Start) -> None:
+    """Neither the announcement nor the drain is waited for; streams get their last word, and all is booked."""
+    with start("announce: 10m, drain: 10m") as proxy:
         async with streams(proxy, 2, paced(10_000)) as running:
             proxy.signal(signal.SIGTERM)
             await asyncio.to_thread(wait_until_unready, proxy.admin)
-            proxy.signal(signal.SIGINT)
-            assert await ended(proxy) != 0
+            proxy.signal(signal.SIGTERM)
             for stream in running:
-                assert (await stream.ended()).error is not None
+                await stream.ended()
+                assert stream.error is None
+                assert stream.last["error"]["code"] == "server_shutting_down"
+            assert await ended(proxy) == 1
         assert "second signal" in proxy.text
+        lines = proxy.requests(2)
+        assert all(line["outcome"] == "cancelled" and line["tokens"]["output"] > 0 for line in lines)
 
 
 @ONE

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 
 import httpx
@@ -218,3 +219,38 @@ def test_connections_are_shared_out(healthy: Proxy) -> None:
             client.close()
     assert sum(held) == 40
     assert min(held) > 0, held
+
+
+async def test_a_worker_that_hangs_is_replaced(proxy: Proxy) -> None:
+    """The other one serves on meanwhile; what hung is counted, and how many requests went with it is told."""
+    stopped = workers(proxy)[0]
+    stopped.suspend()
+    async with Load(proxy, 4) as load:
+        await asyncio.to_thread(proxy.wait_for_log, '"a worker is stuck')
+        await asyncio.to_thread(proxy.wait_for_log, '"a worker was started"')
+    assert set(load.seen) == {"200"}
+    assert stopped.pid not in [worker.pid for worker in workers(proxy)]
+    assert proxy.metric("pointsman_workers_lost_total", reason="stuck") == 1
+    assert proxy.metric("pointsman_workers_lost_total", reason="ended") == 0
+    assert proxy.wait_for_log('"a worker ended"')["lost_requests"] == 0
+
+
+def test_a_machine_that_slept_is_no_reason_to_replace_workers(proxy: Proxy) -> None:
+    before = workers(proxy)
+    everybody = [psutil.Process(proxy.pid), *before]
+    for process in everybody:
+        process.suspend()
+    time.sleep(5)  # it is the sleep itself: longer than a worker may hang
+    for process in reversed(everybody):
+        process.resume()
+    assert {answer.status_code for answer in asks(proxy, 10)} == {200}
+    assert workers(proxy) == before
+    assert "stuck" not in proxy.text
+
+
+def test_as_many_descriptors_as_are_allowed(tuned: StandIn) -> None:
+    """The soft limit is for programs that cannot deal with more; workers inherit nothing of it."""
+    config = CONFIG.replace("TUNED", tuned.base_url)
+    few = ("sh", "-c", 'ulimit -S -n 256 && ulimit -H -n 2000 && exec "$@"', "sh")
+    with Proxy(config, args=("--workers=2",), prefix=few) as running:
+        assert running.metric("process_max_fds") == 2000

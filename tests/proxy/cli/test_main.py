@@ -11,7 +11,7 @@ import pytest
 
 from proxy.cli.main import COMMANDS
 from tests.proxy.cli import golden
-from tests.proxy.cli.samples import ROOT, ask, child, run, write
+from tests.proxy.cli.samples import CONFIG, ROOT, ask, child, run, write
 
 HEAVY = ("fastapi", "uvicorn", "litellm", "httpx", "openai", "prometheus_client", "httptools", "redis")
 SERVING = ("serve", "demo")
@@ -176,3 +176,61 @@ def test_a_terminal_without_the_characters_gets_others(tmp_path: Path) -> None:
     assert shown.returncode == 0
     assert "- gold" in shown.stdout
     assert shown.stdout.isascii()
+
+
+RESULTS = [("schema",), ("prices", "--shipped"), ("prices", "--shipped", "--json"), ("check",)]
+
+
+def redirected(to: str, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The real command, started by a shell."""
+    return subprocess.run(
+        ["bash", "-c", f'exec "$@" {to}', "bash", sys.executable, "-m", "proxy", *args],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("args", RESULTS, ids=" ".join)
+def test_a_result_that_cannot_be_written_is_one_sentence(args: tuple[str, ...], tmp_path: Path) -> None:
+    write(tmp_path, CONFIG.replace("baseline: strong", "baseline: strnog"))  # `check` has something to say
+    done = redirected(">/dev/full", *args, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: the result cannot be written: No space left on device"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("args", RESULTS, ids=" ".join)
+def test_closed_streams_are_no_defect(args: tuple[str, ...], closed: str, tmp_path: Path) -> None:
+    """Whoever closes them wants the exit code."""
+    write(tmp_path)
+    done = redirected(closed, *args, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("args", [("explain", "request.json"), ("test",), ("prices",), ("check",)], ids=" ".join)
+def test_a_broken_config_is_told_to_programs_as_json(args: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "pointsman.yaml").write_text("version: 1\nnonsense: 1\n")
+    (tmp_path / "request.json").write_text("{}")
+    done = child(*args, "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "unknown-key" in [problem["code"] for problem in json.loads(done.stdout)["problems"]]
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pointsman.yaml")
+    done = child("check", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "it is a pipe, not a file" in done.stdout
+
+
+def test_what_a_shell_substitutes_is_read(tmp_path: Path) -> None:
+    (tmp_path / "mistaken.yaml").write_text("version: 1\nnonsense: 1\n")
+    done = redirected("-c <(cat mistaken.yaml)", "check", cwd=tmp_path)
+    assert "unknown-key" in done.stdout

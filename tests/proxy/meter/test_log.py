@@ -1,12 +1,13 @@
 """What is logged, where it goes, and what it never holds."""
 
+import errno
 import io
 import logging
 import os
 import select
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import orjson
 import pytest
@@ -202,3 +203,68 @@ def test_pieces_are_whole_lines(most: int) -> None:
     assert all(piece.endswith(b"\n") for piece in found)
     assert all(len(piece) <= most or piece.count(b"\n") == 1 for piece in found)
     assert list(log.pieces(b"", most)) == []
+
+
+class Disk:
+    """A stream that takes so many bytes and is full then, until there is `room` again."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.written = bytearray()
+        self.refused = threading.Event()
+
+    def write(self, data: Any) -> int:
+        if not self.room:
+            self.refused.set()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        count = min(self.room, len(data))
+        self.written += bytes(data[:count])
+        self.room -= count
+        return count
+
+
+def numbered(count: int) -> list[bytes]:
+    return [b'{"n": %d}' % number for number in range(count)]
+
+
+def test_after_a_full_disk_the_log_goes_on_where_it_stopped() -> None:
+    """No line is lost as long as they fit into the buffer, and none is torn."""
+    disk = Disk(25)
+    lines = log.Lines(cast(BinaryIO, disk))
+    for line in numbered(10):
+        lines.write(line)
+    assert disk.refused.wait(10)
+    for line in numbered(20)[10:]:
+        lines.write(line)
+    disk.room = 10**6
+    lines.close(timeout=10)
+    assert disk.written.splitlines() == numbered(20)
+    assert lines.dropped == 0
+
+
+def test_what_a_full_disk_costs_is_counted_and_told() -> None:
+    disk = Disk(25)
+    lines = log.Lines(cast(BinaryIO, disk), capacity=100)
+    lines.write(b"x" * 90)
+    assert disk.refused.wait(10)
+    for _ in range(1000):
+        lines.write(b"y" * 90)
+    disk.room = 10**6
+    lines.close(timeout=10)
+    *kept, told = disk.written.splitlines()
+    assert {len(line) for line in kept} == {90}
+    assert orjson.loads(told)["lines"] == lines.dropped == 1001 - len(kept) > 900
+
+
+def test_of_several_processes_a_half_line_is_said_again() -> None:
+    """Others will have written behind the half."""
+    disk = Disk(25)
+    lines = log.Lines(cast(BinaryIO, disk), is_shared=True)
+    for line in numbered(10):
+        lines.write(line)
+    assert disk.refused.wait(10)
+    disk.written += b'{"other": 1}\n'
+    disk.room = 10**6
+    lines.close(timeout=10)
+    whole = [line for line in disk.written.splitlines() if line.endswith(b"}")]
+    assert [line for line in whole if b"other" not in line] == numbered(10)
