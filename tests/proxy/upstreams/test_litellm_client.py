@@ -300,3 +300,27 @@ async def test_the_environment_does_not_turn_verification_off(monkeypatch: pytes
     from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
 
     assert get_ssl_configuration().verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama", "openai"])
+async def test_what_a_caller_names_is_not_fetched(
+    serve: Serve, upstream: Make, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Some vendors take no addresses of images: LiteLLM would fetch them from here. Also without its own guard."""
+    monkeypatch.setattr(litellm_client.load(), "user_url_validation", False)
+    canary = await serve(always(answer(b"\x89PNG", headers=b"content-type: image/png\r\n")))
+    server = await serve(always(answer(json.dumps(MESSAGE).encode(), headers=HEAD)))
+    client = upstream(server, provider=provider)
+    url = f"http://127.0.0.1:{canary.port}/x.png"
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image_url", "image_url": url},
+        {"type": "file", "file": {"file_id": url}},
+        {"type": "image", "source": {"type": "url", "url": url}},
+    ]
+    for part in parts:
+        with contextlib.suppress(Failed):
+            reply = await client.send(call(messages=[{"role": "user", "content": [part]}]), soon())
+            await read_all(reply)
+            reply.close()
+    assert canary.connections == 0
