@@ -17,6 +17,9 @@ MAX_OUTPUT = 1024 * 1024  # characters of a rendered prompt; longer is a mistake
 # What filters and tests may do in one render: a filter on an ASCII character is 1, of upper and lower case 3, on
 # others three times that. 1 is some 5 ns, so this is some 10 ms of the event loop's time.
 MAX_WORK = 2 * 1024 * 1024
+MAX_JSON = (
+    512 * 1024
+)  # characters that one render may make JSON of: it is slow, and each time round doubles the quotes
 FUEL = 100_000  # the engine's own step limit; `syntax` allows nothing that could come near
 
 Scalar = str | int | float | bool | None
@@ -168,11 +171,14 @@ def _indent(value: Scalar, width: int = 4, first: bool = False, blank: bool = Fa
     return str(_PRINTER.eval_expr("x|indent(width, first, blank)", **given))
 
 
-def _tojson(value: Scalar) -> str:
+@pass_state
+def _tojson(state: Any, value: Scalar) -> str:
     """As JSON; unlike the engine's, not escaped for HTML, which a model would read."""
-    text = orjson.dumps(value).decode()
-    _fit(len(text))  # again and again it doubles each quote
-    return text
+    length = state.get_temp("json", 0) + (len(value) if isinstance(value, str) else 0)
+    if length > MAX_JSON:
+        raise RenderError("what is to be JSON is too long")
+    state.set_temp("json", length)
+    return orjson.dumps(value).decode()
 
 
 def _fit(length: int) -> None:
