@@ -179,9 +179,9 @@ BANNED_MODULES = {
     "ctypes",
 }
 BANNED_CALLS = {
-    "eval", "exec", "compile", "__import__", "system", "popen", "fork", "forkpty", "execv", "execve", "execvp", "execl",
-    "spawnv", "spawnl", "posix_spawn", "create_subprocess_exec", "create_subprocess_shell", "subprocess_exec",
-    "subprocess_shell", "import_module", "unsafe_load", "full_load", "load_module",
+    "eval", "exec", "compile", "__import__", "system", "popen", "fork", "forkpty", "execv", "execve", "execvp",
+    "execl", "spawnv", "spawnl", "posix_spawn", "create_subprocess_exec", "create_subprocess_shell",
+    "subprocess_exec", "subprocess_shell", "import_module", "unsafe_load", "full_load", "load_module",
 }  # fmt: skip
 ALLOWED = {
     ("proxy/hands.py", "create_subprocess_exec"),  # the supervisor starts workers: this program again
