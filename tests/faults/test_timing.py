@@ -1,9 +1,11 @@
 """Row 70, threat T6: how long a wrong key takes to be refused tells nothing of the right one."""
 
 import gc
+import itertools
 import math
 import random
 import statistics
+import string
 import time
 from collections.abc import Callable, Sequence
 
@@ -15,17 +17,19 @@ from tests.faults.rig import KEYS, Rig
 from tests.faults.rows import Rows
 
 KEY = "sk-" + "Qw3rTy" * 8
-NEAR = KEY[:-1] + "x"  # all but the last character is right
-FAR = "zz" + "Pl0kMj" * 8 + "x"  # none is
+LETTERS = string.ascii_letters + string.digits
+# Many of each, so that it is not the place of one digest in a table that is measured.
+NEAR = [KEY[:-2] + a + b for a in LETTERS for b in LETTERS if a + b != KEY[-2:]][:2000]  # all but the end is right
+FAR = [a + b + "Pl0kMj" * 8 + "x" for a in LETTERS[::-1] for b in LETTERS if a + b != "sk"][:2000]  # none is
 RING = KeyRing({digest(KEY): Caller("a", "a"), **{digest(f"sk-other-{n}"): Caller(f"o{n}", "o") for n in range(200)}})
 
 
-def refused(key: str) -> Callable[[], None]:
-    header = b"Bearer " + key.encode()
+def refused(keys: Sequence[str]) -> Callable[[], None]:
+    headers = itertools.cycle([b"Bearer " + key.encode() for key in keys])
 
     def ask() -> None:
         try:
-            RING.caller(header)
+            RING.caller(next(headers))
         except Unauthorized:
             return
         raise AssertionError("a wrong key was taken")
@@ -33,12 +37,13 @@ def refused(key: str) -> Callable[[], None]:
     return ask
 
 
-def leaky(key: str) -> Callable[[], bool]:
+def leaky(keys: Sequence[str]) -> Callable[[], bool]:
     """How not to do it: one character after the other, until one differs."""
+    given = itertools.cycle(keys)
 
     def ask() -> bool:
-        for given, known in zip(key, KEY, strict=False):  # noqa: SIM110 — it is the loop that tells
-            if given != known:
+        for one, known in zip(next(given), KEY, strict=False):  # noqa: SIM110 — it is the loop that tells
+            if one != known:
                 return False
         return True
 
@@ -89,14 +94,16 @@ def test_a_keys_comparison_tells_nothing_by_its_time(form: Form, rows: Rows) -> 
 async def test_the_answer_to_a_wrong_key_tells_nothing_by_its_time(rig: Rig, form: Form, rows: Rows) -> None:
     """The same through a socket, as an attacker would; and the words are the same."""
     samples = 20_000 if form == "long" else 500
-    near, far = KEYS["acme"][:-1] + "x", "zz" + KEYS["acme"][2:][::-1]
+    right = KEYS["acme"]
+    near = [right[:-2] + a + b for a in LETTERS for b in LETTERS if a + b != right[-2:]]
+    far = [a + b + right[2:][::-1] for a in LETTERS[::-1] for b in LETTERS]
     found: tuple[list[int], list[int]] = ([], [])
     bodies = set()
     chance = random.Random(7)
     async with await Client.open(rig.proxy.url) as client:
-        for _ in range(samples):
+        for number in range(samples):
             for which in (0, 1) if chance.random() < 0.5 else (1, 0):
-                key = (near, far)[which]
+                key = (near, far)[which][number % 3000]
                 wire = f"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n".encode()
                 begun = time.perf_counter_ns()
                 client.send(wire)
