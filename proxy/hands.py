@@ -55,7 +55,15 @@ class Hand:
             fds = (self._sock.fileno(), theirs.fileno())
             # A session of its own: Ctrl-C in a terminal is for the supervisor alone.
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-c", MAIN, json.dumps(sys.path), self._path, *map(str, fds)),
+                *(
+                    sys.executable,
+                    "-I" if sys.flags.isolated else "-P",
+                    "-c",
+                    MAIN,
+                    json.dumps(sys.path),
+                    self._path,
+                    *map(str, fds),
+                ),
                 pass_fds=fds,
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
