@@ -24,7 +24,7 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
 _SYMBOLS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
 # Steps of a compiled pattern. Searching is linear in the text, but where counted repetitions have more states than
-# RE2 remembers, each character costs up to the whole program: `(.{1,1000})!` has 9,004 steps and takes 20 s for a MiB.
+# RE2 remembers, each character costs up to the whole program: `(.{1,1000})!` has 9,004 steps, 20 s for a MiB.
 MAX_PROGRAM = 2_500
 
 
