@@ -5,7 +5,7 @@ LOCKS := deploy/locks
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check coverage faults soak bench bench-peers lock clean
+.PHONY: help run test lint check coverage faults soak bench bench-peers audit lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,10 @@ bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/
 
 bench-peers: .venv/dev  ## the same with TensorZero and LiteLLM's proxy where they install
 	$(BIN)/python -m tests.bench --peers $(ARGS)
+
+audit: .venv/dev  ## known flaws in what is locked: by our list of advisories, and by pip-audit where its service answers
+	@$(PYTHON) -m venv .venv/audit && .venv/audit/bin/pip install -q pip-audit || true
+	$(BIN)/python deploy/locks/audit.py .venv/audit/bin/pip-audit
 
 lock:  ## resolve the lock files again
 	$(PYTHON) -m venv .venv/lock && .venv/lock/bin/pip install -q uv

@@ -23,6 +23,10 @@ OPERATORS: dict[Kind, tuple[str, ...]] = {
 
 _SYMBOLS = {"eq": "=", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 
+# Steps of a compiled pattern. Searching is linear in the text, but where counted repetitions have more states than
+# RE2 remembers, each character costs up to the whole program: `(.{1,1000})!` has 9,004 steps, 20 s for a MiB.
+MAX_PROGRAM = 2_500
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -127,7 +131,13 @@ def _encoded(text: str) -> bytes:
 
 
 def _pattern(pattern: str) -> Any:
+    """Compiled. Raises `re2.error`."""
     options = re2.Options()
     options.log_errors = False  # the caller reports them
     options.never_capture = True
-    return re2.compile(_encoded(pattern), options)
+    compiled = re2.compile(_encoded(pattern), options)
+    if compiled.programsize > MAX_PROGRAM:
+        raise re2.error(
+            f"too large ({compiled.programsize:,} steps, {MAX_PROGRAM:,} may be): shorten counted repetitions"
+        )
+    return compiled

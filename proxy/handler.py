@@ -129,7 +129,7 @@ class Chat:
 
     async def _read(self, exchange: Exchange, snapshot: Snapshot, account: Account) -> tuple[Ask, Facts, Service]:
         headers = exchange.headers
-        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
+        caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"), headers)
         check_content_type(headers.get(b"content-type"))
         body, extras, account.is_text = parse(await exchange.read())
         account.asked = body["model"]

@@ -65,9 +65,10 @@ class Hand:
         ours, theirs = socket.socketpair()
         with theirs:
             fds = (self._sock.fileno(), theirs.fileno())
+            isolation = "-I" if sys.flags.isolated else "-P"  # as we were started; never the folder it is run in
             # A session of its own: Ctrl-C in a terminal is for the supervisor alone.
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-c", MAIN, json.dumps(sys.path), self._path, *map(str, fds)),
+                *(sys.executable, isolation, "-c", MAIN, json.dumps(sys.path), self._path, *map(str, fds)),
                 pass_fds=fds,
                 start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,

@@ -2,10 +2,12 @@
 
 import hashlib
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from proxy.errors import Unauthorized
+from proxy.errors import Forbidden, Unauthorized
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,10 @@ class Caller:
 
 
 ANYONE = Caller(key="none", tenant="none")
+NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
+
+# The origin of a page that this machine itself serves.
+_is_local = re.compile(rb"https?://(localhost|[\w.-]+\.localhost|127\.\d+\.\d+\.\d+|\[::1\])(:\d+)?", re.I).fullmatch
 
 
 def digest(secret: str | bytes) -> bytes:
@@ -33,13 +39,19 @@ class KeyRing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_known", {known: (known, caller) for known, caller in self.callers.items()})
 
-    def caller(self, authorization: bytes | None) -> Caller:
-        """Return who sent this `Authorization` header. Raises `Unauthorized`.
+    def caller(self, authorization: bytes | None, headers: Mapping[bytes, bytes] = NO_HEADERS) -> Caller:
+        """Return who sent this `Authorization` header; `headers` are the request's. Raises `Unauthorized`.
 
         The token is hashed and the digest looked up: what an attacker can time is the digest's bytes, which
         tell nothing of the key. `compare_digest` then confirms the whole digest in constant time.
+
+        Without keys whoever is on this machine may call, a browser among them; the pages it shows may not. Raises
+        `Forbidden` for one of another site, which may have had its own name point here. Browsers name it when they
+        post.
         """
         if not self.callers:
+            if (origin := headers.get(b"origin")) is not None and not _is_local(origin):
+                raise Forbidden("a page of another site may not call a proxy without keys: configure `keys:`")
             return ANYONE
         if not authorization:
             raise Unauthorized("no API key: send it as `Authorization: Bearer KEY`")

@@ -16,13 +16,13 @@ class Models:
 
     async def __call__(self, exchange: Exchange) -> None:
         snapshot = self.holder.snapshot
-        caller = snapshot.keys.caller(exchange.headers.get(b"authorization"))
+        caller = snapshot.keys.caller(exchange.headers.get(b"authorization"), exchange.headers)
         names = [name for name in snapshot.services if name != "*" and may_use(caller, name)]
         reply_json(exchange, 200, orjson.dumps({"object": "list", "data": [row(snapshot, name) for name in names]}))
 
     async def one(self, exchange: Exchange, name: str) -> None:
         snapshot = self.holder.snapshot
-        caller = snapshot.keys.caller(exchange.headers.get(b"authorization"))
+        caller = snapshot.keys.caller(exchange.headers.get(b"authorization"), exchange.headers)
         serving(snapshot, caller, name)
         reply_json(exchange, 200, orjson.dumps(row(snapshot, name)))
 

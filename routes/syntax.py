@@ -27,11 +27,19 @@ TESTS = frozenset(
     }
 )  # fmt: skip
 STATEMENTS = frozenset({"if", "elif", "else", "endif"})
+COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "in", "["})
+# What a filter costs for each character that it is given, beside the others: letters of other alphabets have long
+# tables of upper and lower case.
+COSTS = {"capitalize": 3, "lower": 3, "title": 3, "upper": 3}
 KEYWORDS = frozenset(
     {
         "and", "else", "false", "False", "if", "in", "is", "none", "None", "not", "or", "true", "True",
     }
 )  # fmt: skip
+
+# More than these no prompt needs, and the engine's parser, which recurses, must not be given: it would overflow.
+MAX_TOKENS = 500  # between two braces
+MAX_BLOCKS = 2_000
 
 _GROWS = "`{}` could build text without end and is not available in prompts; write the parts side by side"
 REFUSED = {
@@ -46,7 +54,7 @@ _COMMENT = re.compile(r"\{#.*?(-?)#\}", re.DOTALL)
 _TOKEN = re.compile(
     r"""\s*(?:
       (?P<end>[-+]?(?:\}\}|%\}))
-    | (?P<text>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    | (?P<text>"[^"\\]*(?:\\.[^"\\]*)*"|'[^'\\]*(?:\\.[^'\\]*)*')
     | (?P<number>\d\w*(?:\.\d\w*)?)
     | (?P<name>[^\W\d]\w*)
     | (?P<op>[=!<>]=|//|\*\*|.)
@@ -79,7 +87,8 @@ class Reading:
     parts: list[str | Ref] = field(default_factory=list)  # literals and plain variables, neighbours joined
     plain: bool = True  # the parts say all there is; else only the engine can render this
     names: dict[str, int] = field(default_factory=dict)  # variables used, with the line of their first use
-    tokens: int = 0  # in expressions: how often a value can be touched
+    work: dict[str, int] = field(default_factory=dict)  # what filters and tests may cost, per character of a variable
+    fixed: int = 0  # the same for texts that the template itself holds, in all
     faults: list[Fault] = field(default_factory=list)
 
     def literal(self, text: str) -> None:
@@ -104,18 +113,55 @@ class _Token:
         return self.kind == "name" and self.text not in KEYWORDS
 
 
+def oversized(source: str) -> Fault | None:
+    """Find what the engine must not even parse."""
+    position = blocks = 0
+    lines = _Lines(source)
+    while opener := _OPEN.search(source, position):
+        skipped = _COMMENT.match(source, opener.start()) or _RAW.match(source, opener.start())
+        if skipped:
+            position = skipped.end()
+            continue
+        position = opener.end()
+        blocks += 1
+        for count, token in enumerate(_tokens(source, opener.end(), lines.at(opener.end()))):
+            position = token.end
+            if token.kind == "end":
+                break
+            if count == MAX_TOKENS:
+                return Fault("template", f"an expression has more than {MAX_TOKENS} words and signs", token.line)
+        if blocks > MAX_BLOCKS:
+            return Fault(
+                "template", f"it has more than {MAX_BLOCKS:,} expressions and statements", lines.at(position)
+            )
+    return None
+
+
 def read(source: str) -> Reading:
     """Read a source that the engine has accepted."""
     found = Reading()
     position = 0
+    lines = _Lines(source)
     while opener := _OPEN.search(source, position):
         found.literal(source[position : opener.start()])
-        position = _block(source, opener, found)
+        position = _block(source, opener, lines, found)
     found.literal(source[position:])
     return found
 
 
-def _block(source: str, opener: re.Match[str], found: Reading) -> int:
+class _Lines:
+    """Counts lines to places that come in order, each part of the source once."""
+
+    def __init__(self, source: str) -> None:
+        self._source, self._position, self._line = source, 0, 1
+
+    def at(self, position: int) -> int:
+        self._line += self._source.count("\n", self._position, position)
+        self._position = position
+        return self._line
+
+
+def _block(source: str, opener: re.Match[str], lines: _Lines, found: Reading) -> int:
     """Read the block that begins at `opener`; return where it ends."""
     kind, sign = opener.groups()
     if kind == "{#" and (comment := _COMMENT.match(source, opener.start())):
@@ -128,13 +174,12 @@ def _block(source: str, opener: re.Match[str], found: Reading) -> int:
 
     tokens: list[_Token] = []
     end = opener.end()
-    for token in _tokens(source, opener.end()):
+    for token in _tokens(source, opener.end(), lines.at(opener.end())):
         end = token.end
         if token.kind == "end":
             sign += token.text[:-2]
             break
         tokens.append(token)
-    found.tokens += len(tokens)
     if kind == "{{" and not sign and len(tokens) == 1 and tokens[0].is_variable:
         found.names.setdefault(tokens[0].text, tokens[0].line)
         found.parts.append(Ref(tokens[0].text))
@@ -151,8 +196,7 @@ def _block(source: str, opener: re.Match[str], found: Reading) -> int:
     return end
 
 
-def _tokens(source: str, position: int) -> Iterator[_Token]:
-    line = source.count("\n", 0, position) + 1
+def _tokens(source: str, position: int, line: int) -> Iterator[_Token]:
     while match := _TOKEN.match(source, position):
         kind = match.lastgroup or ""
         line += source.count("\n", position, match.start(kind))
@@ -164,12 +208,22 @@ def _tokens(source: str, position: int) -> Iterator[_Token]:
 def _expression(tokens: list[_Token], found: Reading) -> None:
     """Note the variables of an expression, and what it may not contain."""
     previous = before = ""
+    work = 0
     for token, following in pairwise([*tokens, _Token("end", "", 0, 0)]):
         if token.kind == "name":
             _name(token, previous, before, following.text, found)
         elif token.text in REFUSED and token.kind == "op":
             found.fault(token, *REFUSED[token.text])
+        if previous == "|":
+            work += COSTS.get(token.text, 1)
+        elif previous == "is" or (token.text in COMPARISONS and token.kind != "text"):
+            work += 1
         before, previous = previous, token.text
+    for token in tokens:
+        if token.kind == "text":
+            found.fixed += work * len(token.text)
+        elif token.text in found.names:
+            found.work[token.text] = found.work.get(token.text, 0) + work
 
 
 def _name(token: _Token, previous: str, before: str, following: str, found: Reading) -> None:

@@ -5,16 +5,21 @@ bounded before it runs.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from minijinja import Environment, TemplateError, pass_state
 
-from routes.syntax import Fault, Reading, Ref, read
+from routes.syntax import Fault, Reading, Ref, oversized, read
 
 MAX_OUTPUT = 1024 * 1024  # characters of a rendered prompt; longer is a mistake or an attack
-MAX_WORK = 64 * 1024 * 1024  # characters that one render may touch: tokens times the longest value
+# What filters and tests may do in one render: a filter on an ASCII character is 1, of upper and lower case 3, on
+# others three times that. 1 is some 5 ns, so this is some 10 ms of the event loop's time.
+MAX_WORK = 2 * 1024 * 1024
+MAX_JSON = (
+    512 * 1024
+)  # characters that one render may make JSON of: it is slow, and each time round doubles the quotes
 FUEL = 100_000  # the engine's own step limit; `syntax` allows nothing that could come near
 
 Scalar = str | int | float | bool | None
@@ -36,7 +41,7 @@ class Template:
 
     parts: tuple[str | Ref, ...]
     names: tuple[str, ...] = ()  # the variables used, in order of first use
-    tokens: int = 0
+    work: Mapping[str, int] = field(default_factory=dict)  # per character of a variable
     engine: Environment | None = None
 
     @property
@@ -61,8 +66,9 @@ class Template:
 
     def _by_engine(self, engine: Environment, values: Mapping[str, Any]) -> str:
         given = {name: scalar(name, values[name]) for name in self.names if name in values}
-        longest = max((len(value) for value in given.values() if isinstance(value, str)), default=0)
-        if longest > MAX_OUTPUT or longest * self.tokens > MAX_WORK:
+        texts = [(name, value) for name, value in given.items() if isinstance(value, str)]
+        work = sum(len(value) * self.work.get(name, 0) * (1 if value.isascii() else 3) for name, value in texts)
+        if work > MAX_WORK or any(len(value) > MAX_OUTPUT for _, value in texts):
             raise RenderError("a variable is too long for the prompt")
         try:
             return str(engine.render_template("", **given))
@@ -76,17 +82,21 @@ class Template:
 
 def compile_template(source: str) -> tuple[Template | None, Reading]:
     """Compile a text; where it has faults there is no template."""
+    if fault := oversized(source):
+        return None, Reading(faults=[fault])
     engine = _engine()
     try:
         engine.add_template("", source)
     except TemplateError as error:
         return None, Reading(faults=[Fault("template-syntax", error.detail or error.message, error.line or 1)])
     found = read(source)
+    if found.fixed > MAX_WORK:
+        found.faults.append(Fault("template", "its own texts are too long for their filters", 1))
     if found.faults:
         return None, found
     if found.plain:
         return Template(tuple(found.parts), tuple(found.names)), found
-    template = Template((), tuple(found.names), found.tokens, engine)
+    template = Template((), tuple(found.names), found.work, engine)
     if found.names:
         return template, found
     try:
@@ -161,8 +171,13 @@ def _indent(value: Scalar, width: int = 4, first: bool = False, blank: bool = Fa
     return str(_PRINTER.eval_expr("x|indent(width, first, blank)", **given))
 
 
-def _tojson(value: Scalar) -> str:
+@pass_state
+def _tojson(state: Any, value: Scalar) -> str:
     """As JSON; unlike the engine's, not escaped for HTML, which a model would read."""
+    length = state.get_temp("json", 0) + (len(value) if isinstance(value, str) else 0)
+    if length > MAX_JSON:
+        raise RenderError("what is to be JSON is too long")
+    state.set_temp("json", length)
     return orjson.dumps(value).decode()
 
 

@@ -21,6 +21,7 @@ from proxy.config.problems import Problem
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_NODES: Final = 200_000  # with aliases written out: what a bomb would unfold to
+LONG: Final = 1_000  # characters of a text that count as one more value
 
 PathKey: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
@@ -230,6 +231,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             plain = event.implicit[0] and event.style in (None, "")
             value = scalar(event.value) if plain else event.value
+            self.count(event, len(event.value) // LONG)
             node = Node(value, self.place(event), block=event.style in ("|", ">"))
         elif isinstance(event, yaml.SequenceStartEvent):
             node = self.sequence(event, events, depth)

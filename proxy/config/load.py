@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from proxy.config.checks import check
@@ -17,6 +17,7 @@ from proxy.config.schema import SHARED, Test
 from proxy.config.secrets import read_secrets
 from proxy.config.validate import Validated, validate
 from proxy.runtime import Snapshot
+from proxy.upstreams.redact import SHORTEST, redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,19 @@ def _loaded(snapshot: Snapshot | None, files: Files, draft: Draft | None, root: 
         place = root.place_of(("tests", index))
         placed.append(PlacedTest(test, place.file, place.line))
     secrets = {secret.reveal() for secret in draft.secrets.values()} if draft else set()
+    secrets = {secret for secret in secrets if len(secret) >= 4}
     return Loaded(
         snapshot=snapshot,
-        problems=in_order(files.problems),
+        problems=[masked(problem, secrets) for problem in in_order(files.problems)],
         files=tuple(sorted(files.paths)),
         sources=files.sources,
-        secrets=frozenset(secret for secret in secrets if len(secret) >= 4),
+        secrets=frozenset(secrets),
         tests=tuple(placed),
     )
+
+
+def masked(problem: Problem, secrets: set[str]) -> Problem:
+    """Without the secrets that a message may quote: someone wrote a key where something else belongs."""
+    known = [secret for secret in secrets if len(secret) >= SHORTEST and not secret.startswith("${")]
+    suggestion = problem.suggestion and redact(problem.suggestion, known)
+    return replace(problem, message=redact(problem.message, known), suggestion=suggestion)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, TypeAlias
 
+from proxy.upstreams.redact import LOOKS_SECRET
+
 Severity: TypeAlias = Literal["error", "warning"]
 
 
@@ -106,6 +108,7 @@ def _excerpt(problem: Problem, lines: Sequence[str], secrets: Collection[str]) -
         line = line.replace(secret, "*" * len(secret))
     for credentials in (_CREDENTIAL, _CREDENTIALS):
         line = credentials.sub(lambda found: found[1] + "*" * len(found[2]), line)
+    line = LOOKS_SECRET.sub(lambda found: "*" * len(found[0]), line)
     start = max(0, problem.col - WIDTH // 2) if len(line) > WIDTH else 0
     shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[start : start + WIDTH])
     gutter = f"{problem.line:>5} | "

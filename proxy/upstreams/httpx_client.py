@@ -14,6 +14,7 @@ from proxy.tasks import Tasks
 from proxy.upstreams import tls
 from proxy.upstreams.address import Origin
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
+from proxy.upstreams.confine import no_cookies
 from proxy.upstreams.request import checked, common_headers
 from proxy.upstreams.stream import StreamReply
 from routes import failure
@@ -51,6 +52,7 @@ class HttpxUpstream:
                 proxy=target.proxy,
                 trust_env=False,  # config says where calls go, not HTTP_PROXY or a .netrc
                 follow_redirects=False,
+                cookies=no_cookies(),
                 limits=httpx.Limits(
                     max_connections=None,
                     max_keepalive_connections=target.max_connections,

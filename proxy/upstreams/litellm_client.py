@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import orjson
+import structlog
 
 from proxy.tasks import Tasks
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.classify import classify
+from proxy.upstreams.confine import confines
 from proxy.upstreams.redact import secrets_of
 from proxy.upstreams.stream import StreamReply
 from routes import failure
@@ -42,6 +44,8 @@ EVENTS_HEAD: Final = {b"content-type": b"text/event-stream"}
 DONE: Final = b"data: [DONE]\n\n"
 MAX_BUFFERED: Final = 1000  # events that may wait unread in LiteLLM when a reply is closed
 
+log = structlog.get_logger("pointsman")
+
 _vendor_prefix = re.compile(r"^litellm\.\w+:\s*(?:\w+Exception\s*-\s*)?")
 
 
@@ -51,6 +55,11 @@ def load() -> "ModuleType":
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     os.environ.setdefault("LITELLM_LOCAL_BLOG_POSTS", "True")
     os.environ.setdefault("LITELLM_OFFLINE_MODE", "True")  # newer releases: all of these in one
+    # For some vendors it would fetch the images that a caller's body names, from here, and on the event loop.
+    os.environ.setdefault("MAX_IMAGE_URL_DOWNLOAD_SIZE_MB", "0")
+    if os.environ.get("SSL_VERIFY", "").strip().lower() == "false":  # what LiteLLM would obey
+        del os.environ["SSL_VERIFY"]
+        log.warning("SSL_VERIFY=false is ignored: TLS to models is always verified")
     import litellm
 
     litellm.telemetry = False
@@ -59,7 +68,19 @@ def load() -> "ModuleType":
     litellm.suppress_debug_info = True
     litellm.disable_streaming_logging = True
     litellm.turn_off_message_logging = True
+    _confine()
     return litellm
+
+
+def _confine() -> None:
+    """Make every HTTP client of LiteLLM's one that follows no redirect and keeps no cookie. It has no setting."""
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler, HTTPHandler
+    from litellm.llms.openai.common_utils import BaseOpenAILLM
+
+    for handler in (AsyncHTTPHandler, HTTPHandler):
+        handler.create_client = confines(handler.create_client)  # type: ignore[method-assign]
+    for name in ("_get_async_http_client", "_get_sync_http_client"):
+        setattr(BaseOpenAILLM, name, staticmethod(confines(getattr(BaseOpenAILLM, name))))
 
 
 class LiteLLMUpstream:

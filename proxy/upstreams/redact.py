@@ -9,7 +9,7 @@ from proxy.upstreams.base import Target
 MASK: Final = "***"
 SHORTEST: Final = 8  # characters; a shorter header value is a version or a flag, and would mask ordinary words
 
-_looks_secret = re.compile(
+LOOKS_SECRET: Final = re.compile(
     r"""\b(?:sk|pk|rk|key|gsk|hf|xai|pplx|nvapi|ghp|gho)[-_][\w*.…-]{6,}  # vendors' own prefixes, also half masked
     | \bAKIA[0-9A-Z]{12,} | \bAIza[\w-]{20,}                              # Amazon, Google
     | \beyJ[\w-]{10,}\.[\w-]+(?:\.[\w-]*)?                                # JSON web tokens
@@ -24,7 +24,7 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the text with these secrets, and whatever looks like one, masked."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
-    return _looks_secret.sub(MASK, text)
+    return LOOKS_SECRET.sub(MASK, text)
 
 
 def secrets_of(target: Target) -> frozenset[str]:

@@ -1,55 +1,29 @@
-"""Rows 67 to 69, 71 and 76: what a caller, a model or a template could try, and what may never be seen."""
+"""Rows 67 and 69, and the threats T1, T2, T10, T17, T18 and T22: where a request goes, and who may send it.
+
+What a caller may not choose: the destination, another's key, the admin plane, a file, a role in a browser.
+"""
 
 import asyncio
-import re
+import json
 import socket
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from proxy.admin import application
 from proxy.app import App
-from routes.template import RenderError, compile_template
-from tests.faults import scenarios
-from tests.faults.client import Client, request
+from tests.faults.client import Answer, Client, request
 from tests.faults.conftest import Form
-from tests.faults.rig import ADMIN_KEY, KEYS, Rig
+from tests.faults.payloads import FIELDS, HEADERS, TRAVERSALS, TRICKS, carriers, spellings, urls
+from tests.faults.rig import ADMIN_KEY, KEYS, UPSTREAM_KEYS, Rig
 from tests.faults.rows import Rows
+from tests.harness import Proxy
 
-ROOT = Path(__file__).parents[2]
-
-FIELDS = (
-    "api_base", "base_url", "api_key", "api_version", "api_type", "azure_endpoint", "organization", "host",
-    "endpoint",
-    "endpoint_url", "url", "uri", "target", "target_url", "upstream", "upstream_url", "proxy", "proxy_url",
-    "http_proxy",
-    "custom_llm_provider", "provider", "model_info", "litellm_params", "extra_headers", "extra_body", "headers",
-    "vertex_credentials", "aws_bedrock_runtime_endpoint", "region", "region_name", "deployment_id", "callback_url",
-    "webhook", "webhook_url", "spec_path", "chat_template", "lora_path", "image_url", "file_url", "config",
-)  # fmt: skip
-HEADERS = (
-    "x-portkey-custom-host", "x-custom-host", "x-upstream-url", "x-base-url", "x-forwarded-host",
-    "x-forwarded-server",
-    "x-original-url", "x-rewrite-url", "x-target-url", "forwarded", "x-host", "x-http-host-override", "x-api-base",
-    "x-litellm-api-base", "openai-api-base", "destination", "x-envoy-original-path", "x-real-ip", "via", "referer",
-)  # fmt: skip
-
-
-def spellings(port: int) -> list[str]:
-    """Ways to write the loopback's address."""
-    hosts = (
-        "127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "0x7f.0.0.1", "127.0.0.1.",
-        "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "0", "LOCALHOST", "127.0.0.1%00.example.com",
-        "example.com@127.0.0.1", "127.0.0.1#@example.com", "127.0.0.1\\@example.com", "localhost.localdomain",
-        "127。0。0。1", "①②⑦.⓪.⓪.①", "127.000.000.001", "00000177.1", "[0:0:0:0:0:0:0:1]",
-    )  # fmt: skip
-    schemes = ("http", "https", "HTTP", "ftp", "gopher", "file")
-    return [f"{scheme}://{host}:{port}/x.png" for host in hosts for scheme in schemes[:5]]
+USER = f"authorization: Bearer {KEYS['acme']}"
+ADMIN = f"authorization: Bearer {ADMIN_KEY}"
+BODY = b'{"model":"alone","messages":[{"role":"user","content":"x"}]}'
 
 
 @contextmanager
@@ -79,217 +53,262 @@ def canary() -> Iterator[tuple[int, list[bytes]]]:
             yield server.getsockname()[1], heard
         finally:
             stop.set()
-            thread.join()
+            thread.join()  # after one more wait for a connection
+
+
+def plain(data: bytes) -> Answer:
+    answer = Answer()
+    answer.feed(data)
+    return answer
+
+
+# --- row 67
 
 
 async def test_a_caller_cannot_choose_the_destination(rig: Rig, form: Form, rows: Rows) -> None:
+    """T1, T2: no field, header, target or address in a message makes the proxy call anybody else."""
     with canary() as (port, heard):
         there = f"http://127.0.0.1:{port}/v1"
         sent = 0
         async with await Client.open(rig.proxy.url) as client:
+
+            async def ask(fields: dict[str, Any], *lines: str) -> None:
+                nonlocal sent
+                await (await rig.start("alone", stream=False, client=client, fields=fields, headers=lines)).ended()
+                sent += 1
+
             for name in FIELDS:
                 for value in (there, {"url": there, "base_url": there}):
-                    await (await rig.start("alone", stream=False, client=client, fields={name: value})).ended()
-                    sent += 1
+                    await ask({name: value})
+                await ask({"pointsman": {"variables": {}, name: there}})
             for name in HEADERS:
-                await (await rig.start("alone", stream=False, client=client, headers=[f"{name}: {there}"])).ended()
+                await ask({}, f"{name}: {there}")
+            for fields in carriers(there):
+                await ask(fields)
+            for url in urls(port) if form == "long" else urls(port)[::4]:
+                for fields in carriers(url)[:1] if form == "short" else carriers(url):
+                    await ask(fields)
+            for target in (there, f"http://user@127.0.0.1:{port}/v1/models", f"//127.0.0.1:{port}/v1/models"):
+                client.send(f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n".encode())
+                await client.answer(Answer())
                 sent += 1
-            for url in spellings(port) if form == "long" else spellings(port)[::4]:
-                parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": "x"}]
-                message = [{"role": "user", "content": parts}]
-                await (await rig.start("alone", stream=False, client=client, fields={"messages": message})).ended()
-                sent += 1
-            client.send(b"POST http://127.0.0.1:%d/v1/models HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
-                        % port)  # fmt: skip
-            await client.answer()
-        await asyncio.sleep(0.3)
+    leaked = [key for key in (*KEYS.values(), *UPSTREAM_KEYS.values()) if any(key.encode() in data for data in heard)]
     rows.add(
         67,
-        f"{len(FIELDS)} fields, {len(HEADERS)} headers, {len(spellings(1))} spellings of a URL",
+        f"{len(FIELDS)} fields, {len(HEADERS)} headers, {len(urls(1))} spellings of a URL, {len(carriers(''))} parts",
         "0 connections off the list; 0 key bytes",
-        f"{len(heard)} connections in {sent} requests",
-        not heard,
+        f"{len(heard)} connections, {len(leaked)} keys in {sent:,} requests",
+        not heard and not leaked,
     )
 
 
-ESCAPES = (
-    "{{ ''.__class__.__mro__ }}", "{{ self }}", "{{ self._TemplateReference__context }}", "{{ cycler.__init__ }}",
-    "{{ lipsum.__globals__ }}", "{{ config }}", "{{ request }}", "{{ ''|attr('__class__') }}", "{{ [].__class__ }}",
-    "{{ dict.mro() }}", "{{ x.__init__.__globals__ }}", "{{ ().__class__.__bases__[0].__subclasses__() }}",
-    "{{ namespace.__init__ }}", "{{ joiner.__init__ }}", "{% import 'os' as o %}{{ o }}",
-    "{% include '/etc/passwd' %}",
-    "{{ 'a'.format.__globals__ }}", "{{ '%s' % x.__class__ }}", "{{ ''['__class__'] }}", "{{ x['__class__'] }}",
-)  # fmt: skip
-BOMBS = (
-    "{% for a in range(100000) %}{% for b in range(100000) %}x{% endfor %}{% endfor %}", "{{ 'a' * 1000000000 }}",
-    "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "{{ range(1000000000)|list|length }}",
-    "{% set x = 'aaaaaaaaaa' %}{% for i in range(40) %}{% set x = x ~ x %}{% endfor %}{{ x }}",
-    "{{ ('a' * 100000)|replace('a', 'b' * 100000) }}", "{{ 'a'|indent(1000000000) }}",
-    "{{ '%1000000000d'|format(1) }}",
-    "{{ range(1000000)|join('x' * 10000) }}", "{% for i in range(10**9) %}{% endfor %}",
-)  # fmt: skip
+# --- row 69
 
 
-def test_templates_cannot_escape(form: Form, rows: Rows) -> None:
-    """As stored prompts, which operators write: refused, or bounded. As values, which callers choose: never read."""
-    slowest, escaped = 0.0, []
-    wrapped = [
-        frame.format(each)
-        for each in (*ESCAPES, *BOMBS)
-        for frame in ("{}", "a {} b", "{{% if x %}}{}{{% endif %}}", "{{% raw %}}{{% endraw %}}{}")
-    ]
-    for source in wrapped:
-        begun = time.thread_time()
-        template, _ = compile_template(source)
-        if template is not None:
-            try:
-                out = template.render({"x": "x"})
-            except RenderError:
-                out = ""
-            if re.search(r"class|__|root:|0x[0-9a-f]{6}|x{10000}", out) and "endraw" not in source:
-                escaped.append(source)
-        slowest = max(slowest, time.thread_time() - begun)
-    template, _ = compile_template("{{ x }}, {% if x %}{{ x | upper }}{% endif %}")
-    assert template is not None
-    for value in (*ESCAPES, *BOMBS, "{{ 7*7 }}", "{% raw %}", "${7*7}", "#{7*7}", "<%= 7*7 %>"):
-        if template.render({"x": value}) != f"{value}, {value.upper()}":
-            escaped.append(value)
-    rows.add(
-        68,
-        f"{len(wrapped)} template escapes and bombs, and as values",
-        "escapes 0; refused ≤ 100 ms (CPU)",
-        f"{len(escaped)} escaped, slowest {slowest * 1000:.1f} ms",
-        not escaped and slowest <= 0.1,
-    )
+def table() -> dict[str, set[str]]:
+    """The data listener's own routes, and who may have them: from the table itself, so that none can be forgotten."""
+
+    class Nothing:
+        def __getattr__(self, name: str) -> "Nothing":
+            return self
+
+    nothing: Any = Nothing()
+    routes = {*App(nothing, nothing, nothing).table, "/models/alone"}
+    return {f"{prefix}{route}": set() if route in OPEN else {"user"} for route in routes for prefix in ("", "/v1")}
 
 
-TRICKS = (
-    (), ("host: localhost",), ("host: 127.0.0.1:8081",), ("host: admin",), ("host: x/v1/models?",), ("host: x#",),
-    ("host: ",), ("x-forwarded-host: localhost",), ("x-forwarded-for: 127.0.0.1",), ("x-original-url: /healthz",),
-    ("x-rewrite-url: /healthz",), ("forwarded: for=127.0.0.1;host=admin",), ("x-forwarded-prefix: /healthz",),
-    ("authorization: Bearer",), ("authorization: Basic OnNrLQ==",), ("authorization: Bearer sk-wrong-00000000",),
-    ("x-api-key: sk-acme-canary-0123456789",), ("cookie: authorization=Bearer sk-acme-canary-0123456789",),
-    ("x-http-method-override: GET",), ("connection: authorization",),
-)  # fmt: skip
-DATA_PATHS = (
-    "/v1/chat/completions", "/chat/completions", "/v1/models", "/models", "/v1/models/alone", "/v1//models",
-    "//v1/models",
-    "/v1/models/", "/v1/models/../models", "/v1/%6dodels", "/v1/models;x", "/healthz/../v1/models", "/v1/models%00",
-    "/v1/models?x=/healthz", "/healthz/%2e%2e/v1/models", "http://x/v1/models", "/V1/MODELS", "/v1/models/%2e%2e",
-    "/metrics", "/admin/config", "/admin/reload", "/docs", "/openapi.json", "/debug", "/v1/../metrics", "/.env",
-)  # fmt: skip
-ADMIN_PATHS = (
-    "/admin/config", "/admin/reload", "/admin/config/", "//admin/config", "/admin//config",
-    "/healthz/../admin/config",
-    "/admin/%63onfig", "/metrics/../admin/config", "/ADMIN/CONFIG", "/admin/config?x=/healthz", "/admin/config;x",
-    "/admin/", "/admin", "/docs", "/openapi.json", "/redoc",
-)  # fmt: skip
+def admin_table() -> dict[str, set[str]]:
+    paths = {getattr(route, "path", "") for route in application(None).routes}  # type: ignore[arg-type]
+    return {path: {"admin"} if path.startswith("/admin") else set() for path in paths}
+
+
 OPEN = {"/healthz", "/readyz"}
+NOT_THERE = (
+    "/docs",
+    "/openapi.json",
+    "/redoc",
+    "/debug",
+    "/.env",
+    "/metrics",
+    "/admin/config",
+    "/admin/reload",
+    "/config",
+)
 
 
 async def test_every_route_wants_its_key(rig: Rig, form: Form, rows: Rows) -> None:
-    """No key, a wrong one, a user's and the admin's, with every trick, on every path."""
-    routes = set(App(*_nothing()).table) | {"/models/{name}"}
-    covered = {"/chat/completions", "/models", "/healthz", "/readyz", "/models/{name}"}
-    assert routes == covered, "a route that this matrix does not know"
-    admin = {getattr(route, "path", "") for route in application(None).routes}  # type: ignore[arg-type]
-    assert admin == {"/healthz", "/readyz", "/metrics", "/admin/config", "/admin/reload"}, admin
+    """T10, T17: every route × no key, the other plane's key, with every trick, by every spelling: never a 2xx."""
     wrong, count = [], 0
-    keys = {"none": (), "admin": (f"authorization: Bearer {ADMIN_KEY}",)}
-    for url, paths, keyed in (
-        (rig.proxy.url, DATA_PATHS, keys),
-        (rig.proxy.admin, ADMIN_PATHS, {"none": (), "user": (f"authorization: Bearer {KEYS['acme']}",)}),
-    ):
-        for path in paths:
+    planes = (
+        (rig.proxy.url, table(), NOT_THERE, {"none": (), "admin": (ADMIN,)}),
+        (
+            rig.proxy.admin,
+            admin_table(),
+            ("/docs", "/openapi.json", "/redoc", "/v1/models"),
+            {"none": (), "user": (USER,)},
+        ),
+    )
+    for url, routes, absent, keyed in planes:
+        guarded = [path for path, who in routes.items() if who]
+        assert len(guarded) >= 2
+        everything = [spelt for path in (*guarded, *absent) for spelt in spellings(path)]
+        for path in everything if form == "long" else everything[::5]:
             for who, key in keyed.items():
-                for trick in TRICKS if form == "long" else TRICKS[::5]:
+                for trick in TRICKS if form == "long" else TRICKS[::7]:
                     if key and any(line.startswith("authorization") for line in trick):
                         continue
+                    lines = tuple(line.format(user=KEYS["acme"]) for line in (*key, *trick))
                     for method in ("GET", "POST"):
-                        status = await asked(rig, url, method, path, (*key, *trick))
+                        if path == "/healthz" or _is_open(path):
+                            continue
+                        status = await asked(rig, url, method, path, lines)
                         count += 1
                         if 200 <= status < 300 or status >= 500:
                             wrong.append((who, method, path, trick, status))
     rows.add(
         69,
-        f"every route × keys × {len(TRICKS)} Host and path tricks",
+        f"every route × keys × {len(TRICKS)} Host and path tricks × {len(spellings('/x'))} spellings",
         "unexpected 2xx: 0; every route in the matrix",
         f"{len(wrong)} in {count:,} {wrong[:3] if wrong else ''}",
         not wrong,
     )
 
 
-def _nothing() -> tuple[Any, Any, Any]:
-    class Nothing:
-        def __getattr__(self, name: str) -> "Nothing":
-            return self
+def _is_open(path: str) -> bool:
+    """Spelt with a query or fragment, an open route is what is asked for."""
+    return path.split("?")[0].split("#")[0] in OPEN
 
-    return Nothing(), Nothing(), Nothing()
+
+async def test_the_right_key_opens_every_route(rig: Rig, form: Form) -> None:
+    """The matrix would prove nothing if its routes answered nobody."""
+    for url, routes, key in ((rig.proxy.url, table(), USER), (rig.proxy.admin, admin_table(), ADMIN)):
+        for path, who in routes.items():
+            method = "POST" if path.endswith(("/chat/completions", "/reload")) else "GET"
+            prefixed_open = path.removeprefix("/v1") in OPEN
+            status = await asked(rig, url, method, path, (key,) if who else ())
+            assert status == 200 or (prefixed_open and status == 200), (path, status)
 
 
 async def asked(rig: Rig, url: str, method: str, path: str, lines: tuple[str, ...]) -> int:
-    body = b'{"model":"alone","messages":[{"role":"user","content":"x"}]}'
     async with await Client.open(url) as client:
-        wire = request(body, *lines, path=path).replace(b"POST ", f"{method} ".encode(), 1)
+        wire = request(BODY, *lines, path=path).replace(b"POST ", f"{method} ".encode(), 1)
         if any(line.startswith("host:") for line in lines):
             wire = wire.replace(b"host: x\r\n", b"", 1)
         client.send(wire)
-        answer = await client.answer()
+        answer = await client.answer(Answer())
         rig.heard += client.received
         return answer.status
 
 
-async def test_canaries_through_every_fault(rig: Rig, form: Form, rows: Rows) -> None:
-    """Secrets and prompts go through everything that can go wrong; the invariants look for them everywhere."""
-    from proxy.standins.behaviour import FAULTS
+async def raw(rig: Rig, url: str, head: str, body: bytes = b"") -> Answer:
+    async with await Client.open(url) as client:
+        client.send(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        answer = await client.answer(Answer())
+        rig.heard += client.received
+        return answer
 
-    skipped = {"stall", "pings", "slow", "refuse", "idle-close"}
+
+# --- T17 and T18
+
+
+async def test_the_admin_plane_takes_its_own_key_only(rig: Rig, form: Form) -> None:
+    """And no other method, no form, no query, no cookie: a page in a browser cannot reach it."""
+    admin = rig.proxy.admin
+    for path in ("/admin/config", "/admin/reload"):
+        method = "POST" if path.endswith("reload") else "GET"
+        for line in (USER, f"cookie: authorization=Bearer {ADMIN_KEY}", f"x-api-key: {ADMIN_KEY}", "x: y"):
+            assert (await raw(rig, admin, f"{method} {path} HTTP/1.1\r\nhost: x\r\n{line}\r\n")).status == 401, line
+        assert (await raw(rig, admin, f"{method} {path}?key={ADMIN_KEY} HTTP/1.1\r\nhost: x\r\n")).status == 401
+        for other in {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"} - {method, "HEAD"}:
+            assert (await raw(rig, admin, f"{other} {path} HTTP/1.1\r\nhost: x\r\n{ADMIN}\r\n")).status == 405, other
+
+
+async def test_no_origin_is_granted_anything(rig: Rig, form: Form) -> None:
+    """Preflights, and the requests after them, of any origin, on every route of both listeners."""
+    origins = (
+        "https://evil.example",
+        "null",
+        f"http://localhost:{rig.proxy.url.rpartition(':')[2]}",
+        "file://",
+        "http://x",
+    )
+    granted = []
+    for url, routes in ((rig.proxy.url, table()), (rig.proxy.admin, admin_table())):
+        for path in routes:
+            for origin in origins:
+                preflight = (
+                    f"OPTIONS {path} HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\n"
+                    "access-control-request-method: POST\r\naccess-control-request-headers: authorization\r\n"
+                    "access-control-request-private-network: true\r\n"
+                )
+                answers = [await raw(rig, url, preflight)]
+                answers.append(await raw(rig, url, f"GET {path} HTTP/1.1\r\nhost: x\r\norigin: {origin}\r\n"))
+                for answer in answers:
+                    if any(name.startswith("access-control-") for name in answer.headers):
+                        granted.append((path, origin, answer.headers))
+                assert answers[0].status in (404, 405), (path, answers[0].status)
+    assert not granted
+
+
+KEYLESS = """
+version: 1
+upstreams: {{tuned: {{base_url: "{url}", api_key: sk-upstream-tuned-canary-8}}}}
+models: {{tuned: {{at: tuned, price: {{input: 1, output: 1}}}}}}
+policies: {{alone: {{default: {{model: tuned}}}}}}
+"""
+
+
+async def test_without_keys_no_page_of_another_site_may_spend(rig: Rig, form: Form) -> None:
+    """A browser on this machine reaches the loopback, also by a name of its page's own (DNS rebinding)."""
+    calls = len(rig.tuned.journal)
+    simple = "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\n{lines}"
+    with Proxy(KEYLESS.format(url=rig.tuned.base_url)) as keyless:
+        for host, origin in (
+            ("127.0.0.1:8080", "https://evil.example"),
+            ("127.0.0.1:8080", "null"),
+            ("evil.example:8080", "http://evil.example:8080"),
+        ):
+            for kind in ("", "content-type: text/plain\r\n", "content-type: application/json\r\n"):
+                head = simple.format(host=host, lines=f"origin: {origin}\r\n{kind}")
+                answer = await raw(rig, keyless.url, head, BODY)
+                assert answer.status in (403, 415), (origin, kind, answer.status)
+        assert len(rig.tuned.journal) == calls
+        own = simple.format(host="127.0.0.1:8080", lines="origin: http://localhost:3000\r\n")
+        assert (await raw(rig, keyless.url, own, BODY)).status == 200
+        rig.tuned.journal.clear()
+
+
+# --- T22
+
+
+async def test_no_client_text_is_a_path(rig: Rig, form: Form, rows: Rows) -> None:
+    """Names are looked up in what was loaded: nothing that a caller sends is opened, and none of it is found."""
+    await asyncio.to_thread(rig.gauge, anew=True)
     count = 0
-    for fault in FAULTS.keys() - {"no-finish"}:  # [DONE] without a finish reason passes: it is the model's own word
-        options = {"status": " status=401", "usage": " kind=cached"}.get(fault, "")
-        if fault in skipped:
-            options = " seconds=0.01" if fault == "refuse" else ""
-        policy = "hasty" if fault in skipped else "pair"
-        if fault == "slow":
-            options = " rate=100000"
-        for stream in (True, False):
-            asked = (
-                await rig.ask(policy, stream=stream, fault=fault + options) if fault != "stall" or stream else None
-            )
-            count += asked is not None
-    await scenarios.quoted_key(rig)
-    await scenarios.odd_headers(rig)
-    await scenarios.too_large(rig)
-    await asyncio.to_thread(rig.check)
-    rows.add(
-        71,
-        "secret and prompt canaries through every fault",
-        "0 hits in logs, metrics, errors, other models",
-        f"0 hits in {count} faults",
-        True,
-    )
-
-
-def test_the_supply_chain(form: Form, rows: Rows) -> None:
-    text = (ROOT / "deploy/locks/serve.txt").read_text()
-    pins = re.findall(r"^([\w.-]+)==", text, re.MULTILINE)
-    blocks = re.split(r"^(?=[\w.-]+==)", text, flags=re.MULTILINE)[1:]
-    unhashed = [block.split("==")[0] for block in blocks if "--hash=sha256:" not in block]
-    code = (
-        "import sys\nopened = []\n"
-        "sys.addaudithook(lambda event, args: opened.append(event) if event in "
-        "('socket.connect', 'socket.bind', 'subprocess.Popen', 'os.exec', 'os.posix_spawn', 'os.system') else None)\n"
-        "import proxy.cli.main, proxy.supervisor, proxy.worker, proxy.config.load, proxy.upstreams.httpx_client\n"
-        "print(len(opened))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True
-    )
-    opened = int(done.stdout)
-    rows.add(
-        76,
-        "supply chain",
-        "runtime packages ≤ 40; hashes 100 %; sockets and programs at import 0",
-        f"{len(pins)} packages, {len(unhashed)} without a hash, {opened} at import",
-        len(pins) <= 40 and not unhashed and opened == 0,
-    )
+    async with await Client.open(rig.proxy.url) as client:
+        for text in TRAVERSALS if form == "long" else TRAVERSALS[::8]:
+            bodies = [
+                {"model": text, "messages": [{"role": "user", "content": "x"}]},
+                {"model": f"support@{text}", "messages": [{"role": "user", "content": "x"}]},
+            ]
+            for body in bodies:
+                client.send(request(json.dumps(body).encode(), USER))
+                answer = await client.answer(Answer())
+                assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found"), (text, answer.body)
+                count += 1
+            for path in (f"/v1/models/{quote(text, safe='')}", f"/v1/models/{quote(text)}", f"/v1/{quote(text)}"):
+                client.send(f"GET {path} HTTP/1.1\r\nhost: x\r\n{USER}\r\n\r\n".encode())
+                answer = await client.answer(Answer())
+                assert answer.status == 404, (path, answer.status)
+                count += 1
+            named = {
+                "model": "strong",
+                "messages": [{"role": "user", "content": "x"}],
+                "pointsman": {"variables": {text: "x"}},
+            }
+            client.send(request(json.dumps(named).encode(), USER))
+            assert (await client.answer(Answer())).status == 400
+            count += 1
+    opened = (await asyncio.to_thread(rig.gauge))["calls"]
+    assert not opened, opened
+    assert count >= (len(TRAVERSALS) if form == "long" else 100)

@@ -213,6 +213,7 @@ def test_what_is_said_twice_is_asked_once() -> None:
         ({"user": {"prefix": 3}}, ("user", "prefix"), "wrong-type", '"3"'),
         ({"user": {"matches": "a("}}, ("user", "matches"), "bad-pattern", None),
         ({"user": {"matches": "(?=a)"}}, ("user", "matches"), "bad-pattern", None),
+        ({"user": {"matches": ".{1,1000}!"}}, ("user", "matches"), "bad-pattern", None),
         ({"user": {"not": 3}}, ("user", "not"), "wrong-type", '"3"'),
         ({"user": {"not": {"gt": 3}}}, ("user", "not", "gt"), "wrong-operator", None),
         ({"max_tokens": "12"}, ("max_tokens",), "wrong-type", "12"),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.errors import Unauthorized
+from proxy.errors import Forbidden, Unauthorized
 from proxy.keys import ANYONE, Caller, KeyRing, digest
 
 ANN, BOB = Caller("ann-key", "ann"), Caller("bob-key", "bob", frozenset({"support"}))
@@ -48,3 +48,30 @@ def test_a_ring_keeps_and_prints_no_key() -> None:
     assert repr(RING) == "KeyRing(2 keys)"
     assert all(len(known) == 32 and b"sk-" not in known for known in RING.callers)
     assert digest("sk-ann") == digest(b"sk-ann")
+
+
+LOCAL = (
+    b"http://localhost:3000",
+    b"http://127.0.0.1",
+    b"https://app.localhost",
+    b"http://[::1]:8080",
+    b"HTTP://LOCALHOST",
+)
+FOREIGN = (
+    b"https://evil.example", b"null", b"", b"http://localhost.evil.example", b"http://127.0.0.1.evil.example:8080",
+    b"http://evil.example/http://localhost", b"http://localhost@evil.example", b"file://", b"https://evillocalhost",
+    b"http://localhost:3000, https://evil.example", b"http://127.0.0.1:80\n", b"http://.evil\\.localhost",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("origin", LOCAL)
+def test_without_keys_pages_of_this_machine_may_call(origin: bytes) -> None:
+    assert KeyRing().caller(None, {b"origin": origin}) is ANYONE
+
+
+@pytest.mark.parametrize("origin", FOREIGN)
+def test_without_keys_pages_of_others_may_not(origin: bytes) -> None:
+    """Else any page that somebody here looks at could spend money."""
+    with pytest.raises(Forbidden, match="configure `keys:`"):
+        KeyRing().caller(None, {b"origin": origin})
+    assert RING.caller(b"Bearer sk-ann", {b"origin": origin}) is ANN

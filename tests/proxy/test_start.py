@@ -36,6 +36,17 @@ here = pathlib.Path(__file__).parent
 (here / f"imported-{os.getpid()}").touch()
 while not (here / "go").exists():
     time.sleep(0.01)
+
+# What the proxy confines: see `litellm_client`.
+import sys, types
+
+class Stub:
+    create_client = _get_async_http_client = _get_sync_http_client = lambda *_: None
+
+for name in ("litellm.llms", "litellm.llms.custom_httpx", "litellm.llms.custom_httpx.http_handler",
+             "litellm.llms.openai", "litellm.llms.openai.common_utils"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].AsyncHTTPHandler = sys.modules[name].HTTPHandler = sys.modules[name].BaseOpenAILLM = Stub
 """
 BROKEN = "raise ImportError('no such wheel')\n"
 

@@ -137,11 +137,47 @@ def test_other_failures_have_a_reason_and_no_value(source: str, reason: str) -> 
         ("{{ x|replace('', y) }}", {"x": "a" * 2000, "y": "b" * 2000}),
         ("{{ x|indent(1000000000) }}", {"x": "a\nb"}),
         ("{{ x|indent(y) }}", {"x": "a\nb", "y": 10**12}),
+        ("{{ x" + "|tojson" * 25 + " }}", {"x": '"'}),
+        ("{{ x|title|title|title }}", {"x": "\u03a3" * 200_000}),
+        ("{{ y }}{% if x == y %}{% endif %}" * 3, {"x": "\u03a3" * 300_000, "y": "z"}),
     ],
 )
 def test_no_render_grows_without_end(source: str, values: dict[str, Any]) -> None:
     with pytest.raises(RenderError, match="too long"):
         render(source, **values)
+
+
+def test_long_texts_pass_where_little_is_done_with_them() -> None:
+    assert len(render("{% if x %}{{ x|trim }}{% endif %}{{ y|title }}", x="a" * 1_000_000, y="a" * 1000)) == 1_001_000
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        ("\n{{ " + "not " * 100_000 + "x }}", 2),
+        ("{{ x" + "|upper" * 100_000 + " }}", 1),
+        ("{{ x" + " and x" * 100_000 + " }}", 1),
+        ("{{ " + "-" * 100_000 + "1 }}", 1),
+        ("{% if x %}" + "\n{% elif x %}" * 100_000 + "{% endif %}", 2001),
+        ("{{ x }}\n" * 100_000, 2001),
+    ],
+)
+def test_what_would_overflow_the_engine_never_reaches_it(source: str, line: int) -> None:
+    """Its parser recurses: such a text would end the process."""
+    found, reading = compile_template(source)
+    assert found is None
+    assert [(fault.code, fault.line) for fault in reading.faults] == [("template", line)]
+    assert "more than" in reading.faults[0].message
+
+
+def test_comments_and_raw_texts_may_be_many() -> None:
+    assert render("{# a #}" * 3000 + "{% raw %}{{{% endraw %}" * 3000 + "{{ x }}", x="y") == "{{" * 3000 + "y"
+
+
+def test_a_text_of_its_own_may_be_too_long_for_its_filters() -> None:
+    found, reading = compile_template("{{ '" + "a" * 900_000 + "'|title|title }}")
+    assert found is None
+    assert [fault.message for fault in reading.faults] == ["its own texts are too long for their filters"]
 
 
 @given(st.text(st.sampled_from("ab\n\r <"), max_size=12), st.integers(0, 5), st.booleans(), st.booleans())

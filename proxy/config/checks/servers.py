@@ -115,6 +115,10 @@ def check_models(draft: Draft) -> None:
             draft.error(
                 (*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True
             )
+        if str(model.options.get("ssl_verify", "")).lower() in ("false", "0", "no", "off"):
+            message = "TLS to models is always verified: who answers in a model's place would get its key"
+            suggestion = "for a CA of your own, name its file in the environment variable SSL_CERT_FILE"
+            draft.error((*path, "options", "ssl_verify"), "unverified-tls", message, suggestion)
     if find_spec("litellm") is None:
         for name in [name for name, model in draft.config.models.items() if model.provider is not None]:
             message = f"model {name!r} is called through LiteLLM, which is not installed"

@@ -92,6 +92,15 @@ def test_aliases_cannot_nest_without_end() -> None:
     assert refused.value.problem.code == "yaml-depth"
 
 
+def test_aliases_of_a_long_text_are_counted_by_its_length() -> None:
+    def text(count: int) -> str:
+        return "a: &a " + "x" * 100_000 + "\nb: [" + "*a, " * count + "]"
+
+    parse(text(1900), "f")
+    with pytest.raises(Refused, match="more than 200,000 values"):
+        parse(text(2000), "f")
+
+
 def test_many_brackets_end_quickly() -> None:
     with pytest.raises(Refused):
         parse("[" * 200_000, "f")

@@ -413,3 +413,14 @@ class TestConnections:
 
         await asyncio.gather(*(some() for _ in range(6)))
         assert await asyncio.gather(*(fetch(upstream) for _ in range(9))) == [(200, b"hello")] * 9
+
+
+class TestRedirect:
+    @pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 See Other", b"307 Same", b"308 Same"])
+    async def test_is_an_answer_and_not_followed(self, serve: Serve, make: Make, status: bytes) -> None:
+        """Who takes over a model server, or its name, must not send our key on to another."""
+        other = await serve(always(answer(b"caught")))
+        location = b"location: http://127.0.0.1:%d/v1/chat/completions\r\n" % other.port
+        server = await serve(always(answer(b"", status, location)))
+        assert (await fetch(make(server)))[0] == int(status[:3])
+        assert other.connections == 0

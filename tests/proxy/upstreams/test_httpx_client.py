@@ -70,3 +70,12 @@ async def test_a_proxy_that_cannot_be_is_found_at_once(connect: Connect) -> None
     options: dict[str, Any] = {"proxy": "gopher://x"}
     with pytest.raises(ValueError, match="gopher"):
         connect("http://up.test", "httpx", **options)
+
+
+async def test_a_cookie_is_not_kept(serve: Serve, connect: Connect) -> None:
+    """All callers share this client: what a server hands one of them must not go out with the next one's request."""
+    server = await serve(always(answer(b"ok", headers=b"set-cookie: session=of-the-first; Path=/\r\n")))
+    upstream = connect(server, "httpx")
+    for _ in range(3):
+        assert await fetch(upstream) == (200, b"ok")
+    assert not [head for head in server.heads if b"cookie" in head.lower()]

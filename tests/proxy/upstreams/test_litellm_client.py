@@ -4,7 +4,9 @@ One loop and one worker: importing LiteLLM takes seconds.
 """
 
 import asyncio
+import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -16,7 +18,7 @@ from proxy.upstreams.classify import classify
 from proxy.upstreams.litellm_client import LiteLLMUpstream
 from proxy.upstreams.redact import secrets_of
 from tests.proxy.upstreams.conftest import Serve, read_all, soon
-from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, answer, once
+from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
 pytestmark = [
     pytest.mark.xdist_group("litellm"),
@@ -67,9 +69,9 @@ def refuse(status: bytes, kind: str, message: str, headers: bytes = b"") -> Scri
     return once(answer(body, status, HEAD + headers))
 
 
-def target(server: RawServer, **options: Any) -> Target:
+def target(server: RawServer, provider: str = "anthropic", **options: Any) -> Target:
     settings = {
-        "provider": "anthropic",
+        "provider": provider,
         "api_key": "key-of-the-vendor",
         "api_base": f"http://127.0.0.1:{server.port}",
     }
@@ -255,3 +257,70 @@ async def test_other_apis_are_refused(serve: Serve, upstream: Make) -> None:
     with pytest.raises(Failed) as caught:
         await upstream(server).send(Call(b"/responses", b"{}"), soon())
     assert caught.value.failure == "request"
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+@pytest.mark.parametrize("status", [b"302 Found", b"307 Temporary Redirect", b"308 Permanent Redirect"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_redirect_takes_no_key_elsewhere(
+    serve: Serve, upstream: Make, provider: str, status: bytes, stream: bool
+) -> None:
+    """httpx, which LiteLLM follows redirects with, takes `authorization` off for another origin, not `x-api-key`."""
+    other = await serve(once(answer(json.dumps(MESSAGE).encode(), headers=HEAD)))
+    location = b"location: http://127.0.0.1:%d/caught\r\n" % other.port
+    server = await serve(once(answer(b"", status, HEAD + location)))
+    said = ""
+    with contextlib.suppress(Failed):  # LiteLLM calls it a connection error for some vendors
+        reply = await upstream(server, provider=provider).send(call(stream=stream), soon())
+        said = (await read_all(reply)).decode()
+        reply.close()
+        assert reply.status == int(status[:3])
+    assert server.connections == 1
+    assert other.connections == 0
+    assert str(other.port) not in said
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "openai"])
+async def test_a_vendors_cookie_is_not_kept(serve: Serve, upstream: Make, provider: str) -> None:
+    """The client is shared by all callers."""
+    server = await serve(always(answer(json.dumps(MESSAGE).encode(), headers=HEAD + b"set-cookie: a=b; Path=/\r\n")))
+    client = upstream(server, provider=provider)
+    for _ in range(3):
+        reply = await client.send(call(), soon())
+        await read_all(reply)
+        reply.close()
+    assert len(server.heads) == 3
+    assert not [head for head in server.heads if b"cookie" in head.lower()]
+
+
+@pytest.mark.parametrize("off", ["False", "false", "0"])
+async def test_the_environment_does_not_turn_verification_off(monkeypatch: pytest.MonkeyPatch, off: str) -> None:
+    monkeypatch.setenv("SSL_VERIFY", off)
+    litellm_client.load()
+    from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
+
+    assert get_ssl_configuration().verify_mode is ssl.CERT_REQUIRED
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama", "openai"])
+async def test_what_a_caller_names_is_not_fetched(
+    serve: Serve, upstream: Make, monkeypatch: pytest.MonkeyPatch, provider: str
+) -> None:
+    """Some vendors take no addresses of images: LiteLLM would fetch them from here. Also without its own guard."""
+    monkeypatch.setattr(litellm_client.load(), "user_url_validation", False)
+    canary = await serve(always(answer(b"\x89PNG", headers=b"content-type: image/png\r\n")))
+    server = await serve(always(answer(json.dumps(MESSAGE).encode(), headers=HEAD)))
+    client = upstream(server, provider=provider)
+    url = f"http://127.0.0.1:{canary.port}/x.png"
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": url}},
+        {"type": "image_url", "image_url": url},
+        {"type": "file", "file": {"file_id": url}},
+        {"type": "image", "source": {"type": "url", "url": url}},
+    ]
+    for part in parts:
+        with contextlib.suppress(Failed):
+            reply = await client.send(call(messages=[{"role": "user", "content": [part]}]), soon())
+            await read_all(reply)
+            reply.close()
+    assert canary.connections == 0
