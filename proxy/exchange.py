@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
 
+END: Final = 16 * 1024  # bytes of a large body's beginning and end that are kept
+
 Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -39,6 +41,7 @@ class Exchange:
         "disconnected",
         "expects_continue",
         "headers",
+        "held",
         "is_begun",
         "keep_alive",
         "method",
@@ -75,6 +78,7 @@ class Exchange:
         self.status = 0  # sent to the client
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
+        self.held = 0  # bytes set aside for the body
         self._body_future: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
@@ -88,6 +92,10 @@ class Exchange:
             if self.refused is not None:
                 raise self.refused
         return self.body
+
+    def shorten(self) -> None:
+        """Keep of a large body that was parsed what tells it from others: its length and its ends."""
+        self.body = b"%d:%b%b" % (len(self.body), self.body[:END], self.body[-END:])
 
     def body_ended(self) -> None:
         if self._body_future is not None and not self._body_future.done():

@@ -12,15 +12,18 @@ from proxy.driver import drive
 from proxy.errors import InternalError, PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
+from proxy.long import Long
 from proxy.meter.baseline import Learned
-from proxy.reading import parse, read, serving, unrenderable
+from proxy.reading import examine, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
 from proxy.upstreams.registry import Upstreams
+from proxy.wire.body import parse, parse_in_steps
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
+from proxy.wire.weight import LIGHT
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -73,6 +76,7 @@ class Chat:
         self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
+        self.long = Long()
         self._heads = Heads(holder.snapshot.hash)
         self._heads_of: Snapshot = holder.snapshot
 
@@ -131,7 +135,15 @@ class Chat:
         headers = exchange.headers
         caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"))
         check_content_type(headers.get(b"content-type"))
-        body, extras, account.is_text = parse(await exchange.read())
+        if b"content-encoding" in headers:
+            check_content_encoding(headers[b"content-encoding"])
+        data, bounds = await exchange.read(), snapshot.bounds
+        if len(data) <= LIGHT:
+            body = parse(data, bounds)
+        else:
+            body = await self.long.run(parse_in_steps(data, bounds))
+            exchange.shorten()
+        extras, account.is_text = examine(body, "chat", bounds)
         account.asked = body["model"]
         account.stream = body.get("stream") is True
         service = account.service = serving(snapshot, caller, body["model"])
@@ -202,6 +214,14 @@ def check_content_type(content_type: bytes | None) -> None:
     if kind != b"application/json":
         raise UnsupportedMedia(
             f"the request's content type is {kind.decode('latin-1')[:100]!r}: send application/json"
+        )
+
+
+def check_content_encoding(encoding: bytes) -> None:
+    """Compressed bodies are not taken: what they grow to is only known once they have."""
+    if encoding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMedia(
+            f"the request's content encoding is {encoding.decode('latin-1')[:100]!r}: send the body as it is"
         )
 
 

@@ -20,7 +20,7 @@ from proxy.handler import Chat
 from proxy.life import Life
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
-from proxy.runtime import Holder
+from proxy.runtime import Holder, Limits
 from proxy.server import Protocol
 from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
@@ -256,8 +256,9 @@ async def test_mutations_of_a_good_request_never_break_it(rig: Rig, seed: int) -
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEADER_DEADLINE", "BODY_DEADLINE", "KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
+    for name in ("KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
         monkeypatch.setattr(server, name, 0.05)
+    monkeypatch.setattr(App, "limits", Limits(max_body=512 * 1024, head_timeout=0.05, body_timeout=0.05))
 
 
 async def closed(wire: Wire) -> None:
@@ -300,8 +301,8 @@ async def test_an_idle_connection_is_closed_without_a_word(rig: Rig, before: byt
 
 async def test_a_body_may_come_slowly_but_must_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is on a pause, not on the whole."""
-    monkeypatch.setattr(server, "HEADER_DEADLINE", 0.1)  # after which the timer looks for the first time
-    monkeypatch.setattr(server, "BODY_DEADLINE", 0.4)
+    # the timer looks for the first time after 0.1 s
+    monkeypatch.setattr(App, "limits", Limits(head_timeout=0.1, body_timeout=0.4))
     protocol, wire = rig.connect()
     protocol.data_received(GOOD[:-10])
     for byte in GOOD[-10:]:
