@@ -12,12 +12,13 @@ from proxy.runtime import Limits
 _USUAL: Final = """
     Accept Accept-Charset Accept-Encoding Accept-Language Api-Key Authorization Cache-Control Connection
     Content-Encoding Content-Length Content-Type Cookie Date Expect Forwarded Host Idempotency-Key Keep-Alive
-    OpenAI-Beta OpenAI-Organization OpenAI-Project Openai-Beta Openai-Organization Openai-Project Origin Pragma Referer
-    Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site TE Te Traceparent Tracestate Transfer-Encoding User-Agent Via X-Api-Key
-    X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP X-Request-ID X-Request-Id X-Session-Id
-    X-Stainless-Arch X-Stainless-Async X-Stainless-Helper-Method X-Stainless-Lang X-Stainless-OS
-    X-Stainless-Package-Version X-Stainless-Raw-Response X-Stainless-Read-Timeout X-Stainless-Retry-Count
-    X-Stainless-Runtime X-Stainless-Runtime-Version X-Stainless-Timeout
+    OpenAI-Beta OpenAI-Organization OpenAI-Project Openai-Beta Openai-Organization Openai-Project Origin Pragma
+    Referer Sec-Fetch-Dest Sec-Fetch-Mode Sec-Fetch-Site TE Te Traceparent Tracestate Transfer-Encoding
+    User-Agent Via X-Api-Key X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Real-IP
+    X-Request-ID X-Request-Id X-Session-Id X-Stainless-Arch X-Stainless-Async X-Stainless-Helper-Method
+    X-Stainless-Lang X-Stainless-OS X-Stainless-Package-Version X-Stainless-Raw-Response
+    X-Stainless-Read-Timeout X-Stainless-Retry-Count X-Stainless-Runtime X-Stainless-Runtime-Version
+    X-Stainless-Timeout
 """.split()  # noqa: SIM905 -- names are easier to read without quotes
 USUAL: Final = {spelled.encode(): name.lower().encode() for name in _USUAL for spelled in (name, name.lower())}
 

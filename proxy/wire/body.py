@@ -10,7 +10,7 @@ import jiter
 import orjson
 
 from proxy.errors import BadRequest
-from proxy.wire.bounds import Bounds, check_number, check_schema
+from proxy.wire.bounds import Bounds, check_schema, off_bounds
 from proxy.wire.weight import LIGHT, weigh
 
 TEXT, FLAG, COUNT, NUMBER = (str,), (bool,), (int,), (int, float)
@@ -62,13 +62,13 @@ ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function
 DEFAULT: Final = Bounds()
 
 
-def _number(bound: str) -> Callable[[Bounds, str, Any], None]:
-    return lambda bounds, field, value: check_number(bounds, bound, field, value)
+def _stop(bounds: Bounds, field: str, value: Any) -> None:
+    if type(value) is list:
+        bounds.check("stop", field, len(value), "sequences")
 
 
-def _length(bound: str, what: str) -> Callable[[Bounds, str, Any], None]:
-    """Of a list or an object; a text has its own bound, which is the body's."""
-    return lambda bounds, field, value: None if type(value) is str else bounds.check(bound, field, len(value), what)
+def _logit_bias(bounds: Bounds, field: str, value: dict[str, Any]) -> None:
+    bounds.check("logit_bias", field, len(value), "tokens")
 
 
 def _tools(bounds: Bounds, field: str, value: list[Any]) -> None:
@@ -85,15 +85,17 @@ def _regex(bounds: Bounds, field: str, value: str) -> None:
     bounds.check("schema_pattern", field, len(value), "characters")
 
 
-# The fields that have a bound beside their type.
-BOUNDED: Final[dict[str, Callable[[Bounds, str, Any], None]]] = {
-    "max_tokens": _number("max_tokens"),
-    "max_completion_tokens": _number("max_tokens"),
-    "n": _number("n"),
-    "best_of": _number("n"),
-    "top_logprobs": _number("top_logprobs"),
-    "stop": _length("stop", "sequences"),
-    "logit_bias": _length("logit_bias", "tokens"),
+# The fields that have a bound beside their type: counts by the bound's name, others by what looks at them.
+COUNTS: Final = {
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "n": "n",
+    "best_of": "n",
+    "top_logprobs": "top_logprobs",
+}
+OTHERS: Final[dict[str, Callable[[Bounds, str, Any], None]]] = {
+    "stop": _stop,
+    "logit_bias": _logit_bias,
     "tools": _tools,
     "functions": _tools,
     "response_format": _schema,
@@ -102,7 +104,7 @@ BOUNDED: Final[dict[str, Callable[[Bounds, str, Any], None]]] = {
     "guided_regex": _regex,
 }
 # The types with which a field needs no further look.
-_FINE: Final = {field: () if field in BOUNDED else types for field, types in FIELDS.items()}
+_FINE: Final = {field: () if field in COUNTS or field in OTHERS else types for field, types in FIELDS.items()}
 
 
 def parse(data: bytes, bounds: Bounds = DEFAULT) -> dict[str, Any]:
@@ -152,10 +154,15 @@ def check_fields(body: dict[str, Any], bounds: Bounds = DEFAULT) -> None:
 
 
 def _check_field(field: str, value: Any, bounds: Bounds) -> None:
+    bound = COUNTS.get(field)
+    if bound is not None and type(value) is int:
+        if not 0 <= value <= getattr(bounds, bound):
+            raise off_bounds(bounds, bound, field, value)
+        return
     wanted = FIELDS[field]
     if type(value) not in wanted:
         raise wrong_type(field, wanted)
-    BOUNDED[field](bounds, field, value)
+    OTHERS[field](bounds, field, value)
 
 
 def wrong_type(param: str, wanted: tuple[type, ...]) -> BadRequest:
