@@ -4,7 +4,7 @@ Writes are synchronous and buffered by the transport; `drain` waits while the cl
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -51,6 +51,7 @@ class Exchange:
         "started",
         "status",
         "task",
+        "watch",
     )
 
     def __init__(
@@ -79,6 +80,7 @@ class Exchange:
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
         self.held = 0  # bytes set aside for the body
+        self.watch: Callable[[bytes], None] | None = None  # is given the pieces of a large body as they come
         self._body_future: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
@@ -92,6 +94,17 @@ class Exchange:
             if self.refused is not None:
                 raise self.refused
         return self.body
+
+    def show(self, pieces: Iterable[bytes]) -> PointsmanError | None:
+        """Let the application look at what has come of a large body. Returns why it wants no more, if so."""
+        if self.watch is None:
+            return None
+        try:
+            for piece in pieces:
+                self.watch(piece)
+        except PointsmanError as refusal:
+            return refusal
+        return None
 
     def shorten(self) -> None:
         """Keep of a large body that was parsed what tells it from others: its length and its ends."""

@@ -1,7 +1,7 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
@@ -21,9 +21,10 @@ from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
 from proxy.upstreams.registry import Upstreams
 from proxy.wire.body import parse, parse_in_steps
+from proxy.wire.bounds import Bounds
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
-from proxy.wire.weight import LIGHT
+from proxy.wire.weight import LIGHT, Scale
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -137,12 +138,11 @@ class Chat:
         check_content_type(headers.get(b"content-type"))
         if b"content-encoding" in headers:
             check_content_encoding(headers[b"content-encoding"])
-        data, bounds = await exchange.read(), snapshot.bounds
-        if len(data) <= LIGHT:
-            body = parse(data, bounds)
+        bounds = snapshot.bounds
+        if exchange.received and len(exchange.body) <= LIGHT:
+            body = parse(exchange.body, bounds)
         else:
-            body = await self.long.run(parse_in_steps(data, bounds))
-            exchange.shorten()
+            body = await self._read_large(exchange, bounds)
         extras, account.is_text = examine(body, "chat", bounds)
         account.asked = body["model"]
         account.stream = body.get("stream") is True
@@ -156,6 +156,15 @@ class Chat:
         account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
         return ask, facts, service
+
+    async def _read_large(self, exchange: Exchange, bounds: Bounds) -> dict[str, Any]:
+        """Read a body that has not all come, or was long in coming: weighed as it comes, parsed in its turn."""
+        scale = Scale(bounds)
+        exchange.watch = scale.feed
+        data = await exchange.read()
+        body = await self.long.run(parse_in_steps(data, scale))
+        exchange.shorten()
+        return body
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:

@@ -17,8 +17,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.account import new_id
-from proxy.bodies import Bodies
-from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, TooLarge, Unavailable
+from proxy.bodies import FREE, Bodies
+from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout
 from proxy.exchange import Exchange, encode
 from proxy.fields import USUAL, again, check_framing, check_sizes, large_head, unusual
 from proxy.runtime import Limits
@@ -75,6 +75,7 @@ class Protocol(asyncio.Protocol):
         self._read = 0  # bytes of the last read
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._unwatched = 0  # the first piece of the body that was not shown to the application
         self._body_room = 0  # bytes of this body that may have come before somebody looks again
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
@@ -83,6 +84,7 @@ class Protocol(asyncio.Protocol):
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
         self._date = b""
+        self._is_held_back = False
         self._is_deaf = False  # what still comes is thrown away: this connection ends with the answers it owes
         self._refusal: PointsmanError | None = None  # the last of them, for what was no request
         self._upgrades = False  # the head just read offers another protocol
@@ -110,7 +112,7 @@ class Protocol(asyncio.Protocol):
         self.resume_writing()
         lost, self.current = self.current, None
         if lost is not None:
-            self._give_back(lost)
+            self.app.bodies.give_back(lost)
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
@@ -200,6 +202,7 @@ class Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            self._hold_back()
             return
         self._read = len(data)
         self._header_bytes += self._read
@@ -268,7 +271,8 @@ class Protocol(asyncio.Protocol):
         self._headers = {}  # for trailers: nobody asks for them, and what was decided by is not theirs to change
         self._body = []
         self._body_bytes = 0
-        self._body_room = min(Bodies.FREE, limits.max_body)
+        self._unwatched = 0
+        self._body_room = min(FREE, limits.max_body)
         modern = self.parser.get_http_version() == "1.1"
         check_framing(headers, modern)
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
@@ -276,7 +280,7 @@ class Protocol(asyncio.Protocol):
         self.reading = exchange
         length = int(headers.get(b"content-length") or 0)  # httptools has refused what is not a number
         if length > self._body_room:
-            exchange.refused = self._too_much(length)
+            exchange.refused = self.app.bodies.refuse(length, limits)
         if exchange.refused is not None or length > SMALL_BODY or b"expect" in headers:
             exchange.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
             self._begin(exchange)
@@ -294,39 +298,39 @@ class Protocol(asyncio.Protocol):
 
     def _make_room(self, exchange: Exchange) -> None:
         """The body has outgrown what was set aside for it: set aside more, or refuse it."""
-        limits, more = self._limits, max(Bodies.FREE, self._body_bytes - exchange.held)
-        if self._body_bytes <= limits.max_body and self.app.bodies.take(more, limits.body_memory):
-            exchange.held += more
+        limits, size = self._limits, self._body_bytes
+        exchange.refused = self.app.bodies.grow(exchange, size, limits)
+        if exchange.refused is None:
             self._body_room = min(exchange.held, limits.max_body)
-            return
-        exchange.refused = self._too_much(self._body_bytes) or self._no_room()
-        self._body = []
-        self._give_back(exchange)
-        self._begin(exchange)
-        exchange.body_ended()
+            self._hold_back()
+            pieces, self._unwatched = self._body[self._unwatched :], len(self._body)
+            exchange.refused = exchange.show(pieces)
+            if size > SMALL_BODY:
+                self._begin(exchange)
+        if exchange.refused is not None:
+            self._body = []
+            self._begin(exchange)
+            exchange.body_ended()
 
-    def _too_much(self, size: int) -> PointsmanError | None:
-        """Why a body of this size is not read, if so."""
-        limits = self._limits
-        if size > limits.max_body:
-            return TooLarge(f"the request's body is larger than {limits.max_body} bytes")
-        return None if self.app.bodies.held + size <= limits.body_memory else self._no_room()
+    def _hold_back(self) -> None:
+        """Read on in a later turn of the loop: others want to read, too."""
+        if not self._is_held_back:
+            self._is_held_back = True
+            self.transport.pause_reading()
+            self.app.bodies.queue(self._read_on)
 
-    def _no_room(self) -> Unavailable:
-        return Unavailable("too many large requests at once: their bodies fill the memory that is set aside for them")
+    def _read_on(self) -> None:
+        self._is_held_back = False
+        if not self.waiting and not self.transport.is_closing():
+            self.transport.resume_reading()
 
     def _forget(self) -> None:
         """What was read, or is being read, will not be answered."""
         for exchange in (self.reading, *self.waiting):
             if exchange is not None:
-                self._give_back(exchange)
+                self.app.bodies.give_back(exchange)
         self.waiting.clear()
         self._body = []
-
-    def _give_back(self, exchange: Exchange) -> None:
-        if exchange.held:
-            self.app.bodies.give_back(exchange.held)
-            exchange.held = 0
 
     def on_message_complete(self) -> None:
         if self._upgrades:
@@ -385,7 +389,7 @@ class Protocol(asyncio.Protocol):
         self.current = None
         self._since = self.loop.time()
         if exchange.held:
-            self._give_back(exchange)
+            self.app.bodies.give_back(exchange)
         if not exchange.received:
             self._linger()  # what is left of an unread body must not be taken for a request
         elif not exchange.keep_alive or self.transport.is_closing():

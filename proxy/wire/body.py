@@ -11,7 +11,7 @@ import orjson
 
 from proxy.errors import BadRequest
 from proxy.wire.bounds import Bounds, check_schema, off_bounds
-from proxy.wire.weight import LIGHT, weigh
+from proxy.wire.weight import LIGHT, Scale
 
 TEXT, FLAG, COUNT, NUMBER = (str,), (bool,), (int,), (int, float)
 LIST, OBJECT = (list,), (dict,)
@@ -113,7 +113,7 @@ def parse(data: bytes, bounds: Bounds = DEFAULT) -> dict[str, Any]:
     Two parsers must agree: jiter reports duplicate keys, orjson refuses numbers that overflow to infinity.
     """
     if len(data) > LIGHT:
-        for _ in weigh(data, bounds):
+        for _ in Scale(bounds).rest(data):
             pass
     try:
         orjson.loads(data)
@@ -123,9 +123,12 @@ def parse(data: bytes, bounds: Bounds = DEFAULT) -> dict[str, Any]:
     return body if type(body) is dict else _no_object()
 
 
-def parse_in_steps(data: bytes, bounds: Bounds = DEFAULT) -> Generator[None, None, dict[str, Any]]:
-    """`parse` for large bodies: none of its steps holds up an event loop for longer than some 20 ms."""
-    yield from weigh(data, bounds)
+def parse_in_steps(data: bytes, scale: Scale) -> Generator[None, None, dict[str, Any]]:
+    """`parse` for large bodies: none of its steps holds up an event loop for longer than some 20 ms.
+
+    `scale` has seen the beginning of `data`, or nothing.
+    """
+    yield from scale.rest(data)
     try:
         orjson.loads(data)
         yield
