@@ -81,8 +81,8 @@ class Ejection(Section):
 class Limits(Section):
     """What one request may ask for; more is refused with 400 before any model is called."""
 
-    keys: Bound = Field(default=50_000, ge=20_000, description="Keys of all JSON objects of a body.")
-    values: Bound = Field(default=200_000, ge=40_000, description="Texts, numbers, lists and objects of a body.")
+    keys: Bound = Field(default=50_000, description="Keys of all JSON objects of a body above 64 KiB.")
+    values: Bound = Field(default=200_000, description="Texts, numbers, lists, objects of a body above 64 KiB.")
     messages: Bound = Field(default=10_000, description="Messages.")
     images: Bound = Field(default=1_000, description="Images, sounds and files, in all messages.")
     tools: Bound = Field(default=1_024, description="Tools.")

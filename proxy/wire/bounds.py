@@ -11,7 +11,6 @@ import orjson
 
 from proxy.errors import BadRequest
 
-CODE: Final = "above_limit"
 PATTERN: Final = re.compile(rb'\n *"(?:pattern|regex)": ("[^\n]*")')  # JSON Schema's regular expressions, and vLLM's
 
 
@@ -19,8 +18,8 @@ PATTERN: Final = re.compile(rb'\n *"(?:pattern|regex)": ("[^\n]*")')  # JSON Sch
 class Bounds:
     """The largest values that are taken; the names are the config's."""
 
-    keys: int = 50_000  # of all objects of a body
-    values: int = 200_000  # of a body: texts, numbers, lists, objects
+    keys: int = 50_000  # of all objects of a body that is not light
+    values: int = 200_000  # of such a body: texts, numbers, lists, objects
     messages: int = 10_000
     images: int = 1_000  # and files, sounds: parts of messages that are no text
     tools: int = 1_024
@@ -41,7 +40,7 @@ class Bounds:
             raise BadRequest(
                 f"{where} has {found} {what or bound}; {_allowed(bound, f'at most {most}')}",
                 param=param or None,
-                code=CODE,
+                code="above_limit",
             )
 
 
@@ -52,7 +51,7 @@ def _allowed(bound: str, range_: str) -> str:
 def off_bounds(bounds: Bounds, bound: str, param: str, value: int) -> BadRequest:
     """A count that is too large, or below 0, which means "without end" to some servers."""
     range_ = f"0 to {getattr(bounds, bound)}"
-    return BadRequest(f"'{param}' is {value}; {_allowed(bound, range_)}", param=param, code=CODE)
+    return BadRequest(f"'{param}' is {value}; {_allowed(bound, range_)}", param=param, code="above_limit")
 
 
 def check_schema(bounds: Bounds, param: str, value: Any) -> None:
@@ -62,7 +61,7 @@ def check_schema(bounds: Bounds, param: str, value: Any) -> None:
     """
     lines = b"\n" + orjson.dumps(value, option=orjson.OPT_INDENT_2)
     if len(lines) > bounds.schema_values:
-        bounds.check("schema_values", param, lines.count(b"\n"), "lines")  # the end of a list is one, too
+        bounds.check("schema_values", param, lines.count(b"\n"), "values")  # the end of a list is one, too
     if lines.find(b"\n" + b"  " * bounds.schema_depth + b" ") >= 0:
         depth = max(len(line) - len(line.lstrip(b" ")) for line in lines.split(b"\n")) // 2
         bounds.check("schema_depth", param, depth, "levels")

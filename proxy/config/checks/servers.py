@@ -25,6 +25,20 @@ def check_listeners(draft: Draft) -> None:
         draft.error(("server", "listen"), "open-listener", message, suggestion)
 
 
+def check_sizes(draft: Draft) -> None:
+    """What holds the other must be the larger one."""
+    server = draft.config.server
+    for part, whole in (("max_body", "body_memory"), ("max_header", "max_head")):
+        nodes = [draft.root.at(("server", key)) for key in (part, whole)]
+        if getattr(server, part) > getattr(server, whole) and not any(
+            node and is_unknown(node.value) for node in nodes
+        ):
+            message = (
+                f"`{part}`, {getattr(server, part)} bytes, is more than `{whole}`, {getattr(server, whole)} bytes"
+            )
+            draft.error(("server", part if nodes[0] else whole), "bad-size", message, f"raise `{whole}`")
+
+
 def is_loopback_address(address: str) -> bool:
     return _is_loopback(address.rpartition(":")[0].strip("[]"))
 
