@@ -80,7 +80,9 @@ class Exchange:
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
         self.held = 0  # bytes set aside for the body
-        self.watch: Callable[[bytes], None] | None = None  # is given the pieces of a large body as they come
+        self.watch: Callable[[bytes], None] | None = (
+            None  # for the pieces of a large body, from the first, as they come
+        )
         self._body_future: asyncio.Future[None] | None = None
 
     async def read(self) -> bytes:
@@ -96,9 +98,8 @@ class Exchange:
         return self.body
 
     def show(self, pieces: Iterable[bytes]) -> PointsmanError | None:
-        """Let the application look at what has come of a large body. Returns why it wants no more, if so."""
-        if self.watch is None:
-            return None
+        """Let the application look at more of a large body. Returns why it wants no more, if so."""
+        assert self.watch is not None
         try:
             for piece in pieces:
                 self.watch(piece)

@@ -75,7 +75,8 @@ class Protocol(asyncio.Protocol):
         self._read = 0  # bytes of the last read
         self._body: list[bytes] = []
         self._body_bytes = 0
-        self._unwatched = 0  # the first piece of the body that was not shown to the application
+        self._joined = 0  # pieces at the body's beginning that are large
+        self._shown = 0  # of these, those that the application has seen
         self._body_room = 0  # bytes of this body that may have come before somebody looks again
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
@@ -271,7 +272,7 @@ class Protocol(asyncio.Protocol):
         self._headers = {}  # for trailers: nobody asks for them, and what was decided by is not theirs to change
         self._body = []
         self._body_bytes = 0
-        self._unwatched = 0
+        self._joined = self._shown = 0
         self._body_room = min(FREE, limits.max_body)
         modern = self.parser.get_http_version() == "1.1"
         check_framing(headers, modern)
@@ -303,8 +304,12 @@ class Protocol(asyncio.Protocol):
         if exchange.refused is None:
             self._body_room = min(exchange.held, limits.max_body)
             self._hold_back()
-            pieces, self._unwatched = self._body[self._unwatched :], len(self._body)
-            exchange.refused = exchange.show(pieces)
+            # in one piece: chunks of two bytes would take twenty times their size
+            self._body[self._joined :] = [b"".join(self._body[self._joined :])]
+            self._joined += 1
+            if exchange.watch is not None:
+                exchange.refused = exchange.show(self._body[self._shown :])
+                self._shown = self._joined
             if size > SMALL_BODY:
                 self._begin(exchange)
         if exchange.refused is not None:

@@ -372,6 +372,20 @@ async def test_a_body_that_holds_too_much_is_refused_while_it_comes(rig: Rig) ->
     assert [settled.outcome for settled in rig.settled] == ["rejected"]
 
 
+async def test_a_body_is_weighed_from_its_beginning(rig: Rig) -> None:
+    """The application begins in its middle, where what looks like structure is text."""
+    body = json.dumps({**BODY, "messages": [{"role": "user", "content": ",:[{" * 115_000}]}).encode()
+    protocol, wire = rig.connect()
+    data = chunked(*(body[at : at + 1000] for at in range(0, len(body), 1000)))
+    for at in range(0, len(data), 20_000):
+        protocol.data_received(data[at : at + 20_000])
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200]
+
+
 async def test_uploads_take_turns(rig: Rig) -> None:
     """Whoever has read much reads on in a later turn, and others before it."""
     protocol, wire = rig.connect()
