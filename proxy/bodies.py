@@ -10,6 +10,7 @@ from proxy.exchange import Exchange
 from proxy.runtime import Limits
 
 FREE: Final = 64 * 1024  # bytes of a body that come before it is counted, and the steps in which it then is
+COPIES: Final = 2  # of a body at once: as it came and parsed, then parsed and as it is sent on
 AT_ONCE: Final = 4  # connections that read on in one turn of the loop, a read each: 1 MiB at most
 
 
@@ -19,7 +20,7 @@ class Bodies:
     __slots__ = ("_waiting", "held")
 
     def __init__(self) -> None:
-        self.held = 0  # bytes
+        self.held = 0  # bytes of memory
         self._waiting: deque[Callable[[], None]] = deque()
 
     def refuse(self, size: int, limits: Limits) -> PointsmanError | None:
@@ -30,7 +31,7 @@ class Bodies:
         """
         if size > limits.max_body:
             return TooLarge(f"the request's body is larger than {limits.max_body} bytes")
-        if self.held + size > limits.body_memory:
+        if self.held + COPIES * size > limits.body_memory:
             return Unavailable("too many large requests at once: no memory is left for another")
         return None
 
@@ -39,12 +40,12 @@ class Bodies:
         more = max(FREE, size - exchange.held)
         refusal = self.refuse(size if size > limits.max_body else more, limits)
         if refusal is None:
-            self.held += more
+            self.held += COPIES * more
             exchange.held += more
         return refusal
 
     def give_back(self, exchange: Exchange) -> None:
-        self.held -= exchange.held
+        self.held -= COPIES * exchange.held
         exchange.held = 0
 
     def queue(self, resume: Callable[[], None]) -> None:

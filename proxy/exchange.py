@@ -46,6 +46,7 @@ class Exchange:
         "keep_alive",
         "method",
         "path",
+        "pieces",
         "received",
         "refused",
         "started",
@@ -67,7 +68,8 @@ class Exchange:
         self.method = method
         self.path = path
         self.headers = headers  # names in lower case; repeated ones joined by ", "
-        self.body = b""
+        self.body = b""  # of a large one, once it was read, only what tells it from others
+        self.pieces: list[bytes] = []  # of a large one that has come
         self.keep_alive = keep_alive
         self.chunked = chunked  # the client knows chunks (HTTP/1.1); without them a stream ends with the connection
         self.expects_continue = False
@@ -85,8 +87,8 @@ class Exchange:
         )
         self._body_future: asyncio.Future[None] | None = None
 
-    async def read(self) -> bytes:
-        """Wait for the whole body. Raises what was found wrong while it came (`refused`)."""
+    async def read(self) -> list[bytes]:
+        """Wait for the whole body, and take its pieces. Raises what was found wrong while it came (`refused`)."""
         if self.refused is not None:
             raise self.refused
         if not self.received:
@@ -95,7 +97,12 @@ class Exchange:
             await self._body_future
             if self.refused is not None:
                 raise self.refused
-        return self.body
+        if not self.pieces:
+            return [self.body]
+        first, last = self.pieces[0], self.pieces[-1]
+        self.body = b"%d:%b%b" % (sum(map(len, self.pieces)), first[:END], last[-END:])
+        pieces, self.pieces = self.pieces, []
+        return pieces
 
     def show(self, pieces: Iterable[bytes]) -> PointsmanError | None:
         """Let the application look at more of a large body. Returns why it wants no more, if so."""
@@ -106,10 +113,6 @@ class Exchange:
         except PointsmanError as refusal:
             return refusal
         return None
-
-    def shorten(self) -> None:
-        """Keep of a large body that was parsed what tells it from others: its length and its ends."""
-        self.body = b"%d:%b%b" % (len(self.body), self.body[:END], self.body[-END:])
 
     def body_ended(self) -> None:
         if self._body_future is not None and not self._body_future.done():

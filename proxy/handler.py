@@ -24,7 +24,7 @@ from proxy.wire.body import parse, parse_in_steps
 from proxy.wire.bounds import Bounds
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
-from proxy.wire.weight import LIGHT, Scale
+from proxy.wire.weight import Scale
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -139,7 +139,7 @@ class Chat:
         if b"content-encoding" in headers:
             check_content_encoding(headers[b"content-encoding"])
         bounds = snapshot.bounds
-        if exchange.received and len(exchange.body) <= LIGHT:
+        if exchange.received and not exchange.pieces:
             body = parse(exchange.body, bounds)
         else:
             body = await self._read_large(exchange, bounds)
@@ -161,10 +161,8 @@ class Chat:
         """Read a body that has not all come, or was long in coming: weighed as it comes, parsed in its turn."""
         scale = Scale(bounds)
         exchange.watch = scale.feed
-        data = await exchange.read()
-        body = await self.long.run(parse_in_steps(data, scale))
-        exchange.shorten()
-        return body
+        pieces = await exchange.read()
+        return await self.long.run(parse_in_steps(pieces, scale))
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:

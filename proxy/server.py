@@ -346,7 +346,10 @@ class Protocol(asyncio.Protocol):
         self._since = self.loop.time()
         if exchange is None or exchange.complete:
             return
-        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._body_bytes <= FREE:
+            exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        else:
+            exchange.pieces = self._body  # large ones are put together in their turn
         self._body = []
         exchange.received = exchange.refused is None
         self._begin(exchange)

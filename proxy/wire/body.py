@@ -123,11 +123,14 @@ def parse(data: bytes, bounds: Bounds = DEFAULT) -> dict[str, Any]:
     return body if type(body) is dict else _no_object()
 
 
-def parse_in_steps(data: bytes, scale: Scale) -> Generator[None, None, dict[str, Any]]:
+def parse_in_steps(pieces: list[bytes], scale: Scale) -> Generator[None, None, dict[str, Any]]:
     """`parse` for large bodies: none of its steps holds up an event loop for longer than some 20 ms.
 
-    `scale` has seen the beginning of `data`, or nothing.
+    `pieces` are the text, and empty afterwards; `scale` has seen its beginning, or nothing.
     """
+    data = b"".join(pieces)
+    pieces.clear()
+    yield
     yield from scale.rest(data)
     try:
         orjson.loads(data)

@@ -5,12 +5,12 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.bodies import AT_ONCE, FREE, Bodies
+from proxy.bodies import AT_ONCE, COPIES, FREE, Bodies
 from proxy.errors import TooLarge, Unavailable
 from proxy.exchange import Exchange
 from proxy.runtime import Limits
 
-LIMITS = Limits(max_body=10 * FREE, body_memory=15 * FREE)
+LIMITS = Limits(max_body=10 * FREE, body_memory=15 * COPIES * FREE)
 
 
 def exchange() -> Exchange:
@@ -20,13 +20,13 @@ def exchange() -> Exchange:
 def test_each_body_is_counted_as_it_grows_and_given_back_once() -> None:
     bodies, first, second = Bodies(), exchange(), exchange()
     assert bodies.grow(first, FREE + 1, LIMITS) is None
-    assert bodies.held == first.held == FREE + 1
+    assert bodies.held == COPIES * first.held == COPIES * (FREE + 1)
     assert bodies.grow(first, 3 * FREE, LIMITS) is None
     assert bodies.grow(second, 10 * FREE, LIMITS) is None
-    assert bodies.held == 13 * FREE
+    assert bodies.held == 13 * COPIES * FREE
     bodies.give_back(first)
     bodies.give_back(first)
-    assert bodies.held == second.held == 10 * FREE
+    assert bodies.held == COPIES * second.held == 10 * COPIES * FREE
 
 
 def test_a_body_is_refused_for_its_own_size_or_for_the_others() -> None:
@@ -39,7 +39,7 @@ def test_a_body_is_refused_for_its_own_size_or_for_the_others() -> None:
     assert refusal.headers() == [(b"retry-after", b"1")]
     assert isinstance(bodies.refuse(6 * FREE, LIMITS), Unavailable)
     assert bodies.refuse(5 * FREE, LIMITS) is None
-    assert (bodies.held, second.held) == (10 * FREE, 0)
+    assert (bodies.held, second.held) == (10 * COPIES * FREE, 0)
 
 
 @pytest.mark.parametrize("count", [1, AT_ONCE, 3 * AT_ONCE + 1])

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from proxy.bodies import COPIES
 from proxy.config.document import PathKey
 from proxy.config.draft import Draft
 from proxy.config.schema import Connection, Model
@@ -28,15 +29,12 @@ def check_listeners(draft: Draft) -> None:
 def check_sizes(draft: Draft) -> None:
     """What holds the other must be the larger one."""
     server = draft.config.server
-    for part, whole in (("max_body", "body_memory"), ("max_header", "max_head")):
-        nodes = [draft.root.at(("server", key)) for key in (part, whole)]
-        if getattr(server, part) > getattr(server, whole) and not any(
-            node and is_unknown(node.value) for node in nodes
-        ):
-            message = (
-                f"`{part}`, {getattr(server, part)} bytes, is more than `{whole}`, {getattr(server, whole)} bytes"
-            )
-            draft.error(("server", part if nodes[0] else whole), "bad-size", message, f"raise `{whole}`")
+    for part, whole, times in (("max_body", "body_memory", COPIES), ("max_header", "max_head", 1)):
+        written = [draft.root.at(("server", key)) for key in (part, whole)]
+        needed, given = times * getattr(server, part), getattr(server, whole)
+        if needed > given and not any(node and is_unknown(node.value) for node in written):
+            message = f"`{part}` needs a `{whole}` of {needed} bytes, not {given}"
+            draft.error(("server", part if written[0] else whole), "bad-size", message, f"raise `{whole}`")
 
 
 def is_loopback_address(address: str) -> bool:
