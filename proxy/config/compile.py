@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from proxy.bodies import COPIES
 from proxy.config.document import Node, PathKey
 from proxy.config.draft import Draft
 from proxy.config.models import FORWARD, compile_models
@@ -61,7 +62,7 @@ def _server(draft: Draft) -> Server:
             max_body=written.max_body,
             hold=written.hold,
             keep_alive_comment=written.keep_alive_comment,
-            body_memory=written.body_memory,
+            body_memory=max(written.body_memory, COPIES * written.max_body),
             max_head=written.max_head,
             max_header=written.max_header,
             max_headers=written.max_headers,

@@ -32,6 +32,8 @@ def check_sizes(draft: Draft) -> None:
     for part, whole, times in (("max_body", "body_memory", COPIES), ("max_header", "max_head", 1)):
         written = [draft.root.at(("server", key)) for key in (part, whole)]
         needed, given = times * getattr(server, part), getattr(server, whole)
+        if whole == "body_memory" and written[1] is None:
+            continue  # as much as is needed
         if needed > given and not any(node and is_unknown(node.value) for node in written):
             message = f"`{part}` needs a `{whole}` of {needed} bytes, not {given}"
             draft.error(("server", part if written[0] else whole), "bad-size", message, f"raise `{whole}`")
