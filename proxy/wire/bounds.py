@@ -59,7 +59,10 @@ def check_schema(bounds: Bounds, param: str, value: Any) -> None:
 
     Written with a line for each value and a step to the right for each level, all of it can be counted at C's speed.
     """
-    lines = b"\n" + orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    try:
+        lines = b"\n" + orjson.dumps(value, option=orjson.OPT_INDENT_2)
+    except TypeError as error:  # an integer over 64 bits
+        raise BadRequest(f"'{param}' cannot be sent on as JSON: {error}", param=param, code="invalid_json") from None
     if len(lines) > bounds.schema_values:
         bounds.check("schema_values", param, lines.count(b"\n"), "values")  # the end of a list is one, too
     if lines.find(b"\n" + b"  " * bounds.schema_depth + b" ") >= 0:

@@ -110,6 +110,7 @@ NOT_JSON = {
     "-1e999": GOOD_BODY[:-1] + b', "temperature": -1e999}',
     "1e999 below": GOOD_BODY[:-1] + b', "metadata": {"a": [1e999]}}',
     "66 bits": GOOD_BODY[:-1] + b', "seed": 36893488147419103232}',
+    "66 bits in a tool": GOOD_BODY[:-1] + b', "tools": [{"a": [-36893488147419103232]}]}',
     "66 bits below": GOOD_BODY[:-1] + b', "metadata": {"a": [-36893488147419103232]}}',
     "5000 digits": GOOD_BODY[:-1] + b', "seed": 1%b}' % (b"0" * 5000),
     "300 digits": GOOD_BODY[:-1] + b', "seed": 1%b}' % (b"0" * 300),
