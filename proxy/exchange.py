@@ -69,7 +69,7 @@ class Exchange:
         self.path = path
         self.headers = headers  # names in lower case; repeated ones joined by ", "
         self.body = b""  # of a large one, once it was read, only what tells it from others
-        self.pieces: list[bytes] = []  # of a large one that has come
+        self.pieces: list[bytes] | None = None  # of a large one that has come
         self.keep_alive = keep_alive
         self.chunked = chunked  # the client knows chunks (HTTP/1.1); without them a stream ends with the connection
         self.expects_continue = False
@@ -97,11 +97,10 @@ class Exchange:
             await self._body_future
             if self.refused is not None:
                 raise self.refused
-        if not self.pieces:
+        pieces, self.pieces = self.pieces, None
+        if pieces is None:
             return [self.body]
-        first, last = self.pieces[0], self.pieces[-1]
-        self.body = b"%d:%b%b" % (sum(map(len, self.pieces)), first[:END], last[-END:])
-        pieces, self.pieces = self.pieces, []
+        self.body = b"%d:%b%b" % (sum(map(len, pieces)), pieces[0][:END], pieces[-1][-END:])
         return pieces
 
     def show(self, pieces: Iterable[bytes]) -> PointsmanError | None:

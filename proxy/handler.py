@@ -139,7 +139,7 @@ class Chat:
         if b"content-encoding" in headers:
             check_content_encoding(headers[b"content-encoding"])
         bounds = snapshot.bounds
-        if exchange.received and not exchange.pieces:
+        if exchange.received and exchange.pieces is None:
             body = parse(exchange.body, bounds)
         else:
             body = await self._read_large(exchange, bounds)

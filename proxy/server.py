@@ -275,7 +275,8 @@ class Protocol(asyncio.Protocol):
         self._joined = self._shown = 0
         self._body_room = min(FREE, limits.max_body)
         modern = self.parser.get_http_version() == "1.1"
-        check_framing(headers, modern)
+        if b"host" not in headers or not modern:
+            check_framing(headers, modern)
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
         self.reading = exchange
