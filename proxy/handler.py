@@ -236,4 +236,5 @@ def forwarded(exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
     headers = exchange.headers
     if b"traceparent" not in headers and b"openai-beta" not in headers and b"tracestate" not in headers:
         return ()
-    return tuple((name, exchange.headers[name]) for name in FORWARDED if name in exchange.headers)
+    hop = headers.get(b"connection", b"").lower()  # what it names was meant for us alone
+    return tuple((name, headers[name]) for name in FORWARDED if name in headers and name not in hop)

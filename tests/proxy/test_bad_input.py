@@ -414,6 +414,14 @@ def test_trailers_are_dropped(raw: Raw, strong: StandIn) -> None:
     assert raw.is_open
 
 
+@pytest.mark.reaches(1)
+def test_what_connection_names_goes_no_further(raw: Raw, strong: StandIn) -> None:
+    lines = "connection: keep-alive, TraceParent\r\ntraceparent: 00-1-1-01\r\ntracestate: a=b\r\n"
+    assert raw.send(post(GOOD_BODY, head=HEAD + lines)).answer().status == 200
+    assert (strong.journal.last.header("traceparent"), strong.journal.last.header("tracestate")) == ("", "a=b")
+    assert raw.is_open
+
+
 def test_endless_trailers_and_chunk_extensions_too(proxy: Proxy) -> None:
     for end in (b"0\r\nx-trailer: " + b"a" * 200_000, b"0;" + b"x" * 200_000):
         with Raw(proxy.url) as raw:
