@@ -6,13 +6,14 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from proxy.account import new_id
+from proxy.bodies import Bodies
 from proxy.errors import InternalError, MethodNotAllowed, NotFound, Overloaded, PointsmanError
 from proxy.exchange import Exchange
 from proxy.handler import Chat
 from proxy.heads import reply_json
 from proxy.life import Life
 from proxy.models import Models
-from proxy.runtime import Holder
+from proxy.runtime import Holder, Limits
 from proxy.wire.error import reply_error
 
 log = structlog.get_logger("pointsman")
@@ -29,6 +30,7 @@ class App:
         self.life = life
         self.refused = 0  # calls, for want of memory
         self._chat = chat
+        self.bodies = Bodies()
         self.table: dict[str, tuple[bytes, Endpoint]] = {
             "/chat/completions": (b"POST", chat),
             "/models": (b"GET", self.models),
@@ -37,8 +39,8 @@ class App:
         }
 
     @property
-    def max_body(self) -> int:
-        return self.holder.snapshot.server.limits.max_body
+    def limits(self) -> Limits:
+        return self.holder.snapshot.server.limits
 
     async def __call__(self, exchange: Exchange) -> None:
         try:

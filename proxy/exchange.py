@@ -4,7 +4,7 @@ Writes are synchronous and buffered by the transport; `drain` waits while the cl
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from proxy.server import Protocol
 
 STATUS_LINES: Final = {s.value: b"HTTP/1.1 %d %s\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+
+END: Final = 16 * 1024  # bytes of a large body's beginning and end that are kept
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -39,15 +41,18 @@ class Exchange:
         "disconnected",
         "expects_continue",
         "headers",
+        "held",
         "is_begun",
         "keep_alive",
         "method",
         "path",
+        "pieces",
         "received",
         "refused",
         "started",
         "status",
         "task",
+        "watch",
     )
 
     def __init__(
@@ -63,7 +68,8 @@ class Exchange:
         self.method = method
         self.path = path
         self.headers = headers  # names in lower case; repeated ones joined by ", "
-        self.body = b""
+        self.body = b""  # of a large one, once it was read, only what tells it from others
+        self.pieces: list[bytes] | None = None  # of a large one that has come
         self.keep_alive = keep_alive
         self.chunked = chunked  # the client knows chunks (HTTP/1.1); without them a stream ends with the connection
         self.expects_continue = False
@@ -75,10 +81,14 @@ class Exchange:
         self.status = 0  # sent to the client
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
+        self.held = 0  # bytes set aside for the body
+        self.watch: Callable[[bytes], None] | None = (
+            None  # for the pieces of a large body, from the first, as they come
+        )
         self._body_future: asyncio.Future[None] | None = None
 
-    async def read(self) -> bytes:
-        """Wait for the whole body. Raises what was found wrong while it came (`refused`)."""
+    async def read(self) -> list[bytes]:
+        """Wait for the whole body, and take its pieces. Raises what was found wrong while it came (`refused`)."""
         if self.refused is not None:
             raise self.refused
         if not self.received:
@@ -87,7 +97,21 @@ class Exchange:
             await self._body_future
             if self.refused is not None:
                 raise self.refused
-        return self.body
+        pieces, self.pieces = self.pieces, None
+        if pieces is None:
+            return [self.body]
+        self.body = b"%d:%b%b" % (sum(map(len, pieces)), pieces[0][:END], pieces[-1][-END:])
+        return pieces
+
+    def show(self, pieces: Iterable[bytes]) -> PointsmanError | None:
+        """Let the application look at more of a large body. Returns why it wants no more, if so."""
+        assert self.watch is not None
+        try:
+            for piece in pieces:
+                self.watch(piece)
+        except PointsmanError as refusal:
+            return refusal
+        return None
 
     def body_ended(self) -> None:
         if self._body_future is not None and not self._body_future.done():

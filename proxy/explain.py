@@ -79,7 +79,7 @@ class Explanation:
 def explain(snapshot: Snapshot, data: bytes, situation: Situation, live: Live = NOTHING_LIVE) -> Explanation:
     """What this snapshot would do with the request body `data`. Raises the `PointsmanError` that serving would."""
     given = situation
-    body, extras, _ = parse(data, given.api)
+    body, extras, _ = parse(data, given.api, snapshot.bounds)
     service = serving(snapshot, given.caller, body["model"])
     ask, facts, seen = read(
         service, given.caller, given.headers, body, extras, given.now, given.request_id, given.api

@@ -1,7 +1,7 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
@@ -12,15 +12,19 @@ from proxy.driver import drive
 from proxy.errors import InternalError, PointsmanError, Unavailable, UnsupportedMedia
 from proxy.exchange import Exchange
 from proxy.heads import Heads
+from proxy.long import Long
 from proxy.meter.baseline import Learned
-from proxy.reading import parse, read, serving, unrenderable
+from proxy.reading import examine, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
 from proxy.upstreams.registry import Upstreams
+from proxy.wire.body import parse, parse_in_steps
+from proxy.wire.bounds import Bounds
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
 from proxy.wire.stream import Stream
+from proxy.wire.weight import Scale
 from routes.prompt import RenderError
 from routes.route import Ask, run
 
@@ -73,6 +77,7 @@ class Chat:
         self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
+        self.long = Long()
         self._heads = Heads(holder.snapshot.hash)
         self._heads_of: Snapshot = holder.snapshot
 
@@ -131,7 +136,14 @@ class Chat:
         headers = exchange.headers
         caller = account.caller = snapshot.keys.caller(headers.get(b"authorization"), headers)
         check_content_type(headers.get(b"content-type"))
-        body, extras, account.is_text = parse(await exchange.read())
+        if b"content-encoding" in headers:
+            check_content_encoding(headers[b"content-encoding"])
+        bounds = snapshot.bounds
+        if exchange.received and exchange.pieces is None:
+            body = parse(exchange.body, bounds)
+        else:
+            body = await self._read_large(exchange, bounds)
+        extras, account.is_text = examine(body, "chat", bounds)
         account.asked = body["model"]
         account.stream = body.get("stream") is True
         service = account.service = serving(snapshot, caller, body["model"])
@@ -144,6 +156,13 @@ class Chat:
         account.session = facts.session if session else None
         account.caller_characters = int(facts.prompt_tokens * 4)
         return ask, facts, service
+
+    async def _read_large(self, exchange: Exchange, bounds: Bounds) -> dict[str, Any]:
+        """Read a body that has not all come, or was long in coming: weighed as it comes, parsed in its turn."""
+        scale = Scale(bounds)
+        exchange.watch = scale.feed
+        pieces = await exchange.read()
+        return await self.long.run(parse_in_steps(pieces, scale))
 
     def heads(self, snapshot: Snapshot) -> Heads:
         if self._heads_of is not snapshot:
@@ -205,8 +224,17 @@ def check_content_type(content_type: bytes | None) -> None:
         )
 
 
+def check_content_encoding(encoding: bytes) -> None:
+    """Compressed bodies are not taken: what they grow to is only known once they have."""
+    if encoding.strip().lower() not in (b"", b"identity"):
+        raise UnsupportedMedia(
+            f"the request's content encoding is {encoding.decode('latin-1')[:100]!r}: send the body as it is"
+        )
+
+
 def forwarded(exchange: Exchange) -> tuple[tuple[bytes, bytes], ...]:
     headers = exchange.headers
     if b"traceparent" not in headers and b"openai-beta" not in headers and b"tracestate" not in headers:
         return ()
-    return tuple((name, exchange.headers[name]) for name in FORWARDED if name in exchange.headers)
+    hop = headers.get(b"connection", b"").lower()  # what it names was meant for us alone
+    return tuple((name, headers[name]) for name in FORWARDED if name in headers and name not in hop)

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import ctypes
 import resource
-import sys
 from collections.abc import Callable
 from typing import Final, Literal
 
 import structlog
 
+from proxy.bodies import Bodies
 from proxy.listener import Listener
 from proxy.memory import Memory
 
@@ -60,11 +60,13 @@ def room() -> tuple[int, int]:
 class Pressure:
     """Watches over one listener. `shed(True)` is called when calls are to be refused, `shed(False)` when not."""
 
-    def __init__(self, listener: Listener, shed: Callable[[bool], None], late: Callable[[float], None]) -> None:
+    def __init__(
+        self, listener: Listener, bodies: Bodies, shed: Callable[[bool], None], late: Callable[[float], None]
+    ) -> None:
         self.level: Level = "calm"
-        self.body_room = sys.maxsize  # bytes of bodies that this worker's share of the memory suffices for
         self.share = 0.0  # of the memory, when last looked at
         self._listener = listener
+        self._bodies = bodies
         self._shed = shed
         self._late = late  # is told how late each look came, in seconds: how long the event loop was held up
         self._refused = 0
@@ -77,7 +79,7 @@ class Pressure:
         with Memory() as memory:
             left = memory.left(limit())
             if left is not None:
-                self.body_room = max(LEAST, int(left / COPIES / workers))
+                self._bodies.room = max(LEAST, int(left / COPIES / workers))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause

@@ -13,6 +13,7 @@ from proxy.errors import BadRequest, NotFound
 from proxy.keys import Caller
 from proxy.runtime import Service, Snapshot
 from proxy.wire import body as wire
+from proxy.wire.bounds import Bounds
 from routes.chat import Unencodable
 from routes.prompt import RenderError
 from routes.route import Ask
@@ -21,14 +22,22 @@ NO_EXTRAS: Final[Mapping[str, Any]] = {}
 UNKNOWN: Final = Recognition(result="none", prompt=None, variables={}, messages=[], cut=0)
 
 
-def parse(data: bytes, api: str = "chat") -> tuple[dict[str, Any], Mapping[str, Any], bool]:
+def parse(
+    data: bytes, api: str = "chat", bounds: Bounds = wire.DEFAULT
+) -> tuple[dict[str, Any], Mapping[str, Any], bool]:
     """Return the request's JSON without `pointsman`, that object, and whether all is text. Raises `BadRequest`."""
-    body = wire.parse(data)
+    body = wire.parse(data, bounds)
+    extras, is_text = examine(body, api, bounds)
+    return body, extras, is_text
+
+
+def examine(body: dict[str, Any], api: str, bounds: Bounds) -> tuple[Mapping[str, Any], bool]:
+    """Check a request's JSON and take `pointsman` out of it. Returns that, and whether all is text."""
     extras = wire.extras(body) if "pointsman" in body else NO_EXTRAS
     if api == "chat":
-        return body, extras, wire.check_chat(body)
-    wire.check_named(body)
-    return body, extras, True
+        return extras, wire.check_chat(body, bounds)
+    wire.check_named(body, bounds)
+    return extras, True
 
 
 def may_use(caller: Caller, name: str) -> bool:

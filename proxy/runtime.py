@@ -11,6 +11,7 @@ from proxy.meter.price import Price
 from proxy.upstreams.base import Target
 from proxy.upstreams.budget import Retries
 from proxy.upstreams.health import Ejection
+from proxy.wire.bounds import Bounds
 from routes.params import Params
 from routes.route import Route
 
@@ -73,9 +74,17 @@ class Service:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    max_body: int = 10 * 1024 * 1024  # bytes
+    """What the data listener takes of its clients, and how long it waits. Sizes in bytes, times in seconds."""
+
+    max_body: int = 10 * 1024 * 1024
     hold: float = 10.0  # seconds a stream's status is held for the first content event
     keep_alive_comment: float = 10.0  # seconds between comments after that
+    body_memory: int = 256 * 1024 * 1024  # all bodies of requests that are not answered yet, per worker
+    max_head: int = 32 * 1024  # request line and headers
+    max_header: int = 8 * 1024
+    max_headers: int = 100
+    head_timeout: float = 10.0  # from the connection's start or the head's first byte, to its last
+    body_timeout: float = 60.0  # between two pieces of a body
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +110,7 @@ class Snapshot:
     services: Mapping[str, Service]  # by policy name; `"*"` takes the rest
     retries: Retries = field(default_factory=Retries)
     ejection: Ejection = field(default_factory=Ejection)
+    bounds: Bounds = field(default_factory=Bounds)
     needs_litellm: bool = False
     created: int = 0  # Unix time of the load, for /v1/models
 

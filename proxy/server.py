@@ -18,16 +18,15 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from proxy.account import new_id
-from proxy.errors import BadRequest, HeadersTooLarge, Overloaded, PointsmanError, RequestTimeout, TooLarge
+from proxy.bodies import FREE, Bodies
+from proxy.errors import BadRequest, HeadersTooLarge, Overloaded, PointsmanError, RequestTimeout
 from proxy.exchange import Exchange, encode
+from proxy.fields import USUAL, again, check_framing, check_sizes, large_head, unusual
+from proxy.runtime import Limits
 from proxy.wire.error import reply_error
 
-MAX_HEADER_BYTES = 64 * 1024  # of a head; also of what may come between two pieces of a body: chunk lines, trailers
-MAX_HEADERS = 200
 KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' pools keep theirs
 LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
-HEADER_DEADLINE = 20.0  # seconds to send a request's head, from the connection's start or the head's first byte
-BODY_DEADLINE = 60.0  # seconds that may pass between two pieces of a body
 SEND_DEADLINE = 60.0  # seconds in which a client must take something of what waits for it
 LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
 SMALL_BODY = 256 * 1024  # bytes; above it the application starts before the body has come, so that it can refuse
@@ -37,8 +36,13 @@ class Application(Interface):
     """What answers the exchanges."""
 
     @property
-    def max_body(self) -> int:
-        """Bytes a request's body may have."""
+    def limits(self) -> Limits:
+        """Of heads and bodies, for the requests that begin now."""
+        ...
+
+    @property
+    def bodies(self) -> Bodies:
+        """Whose bytes all connections share."""
         ...
 
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
@@ -66,10 +70,15 @@ class Protocol(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._header_count = 0
-        self._header_bytes = 0
+        self._limits = self.app.limits  # of the request that is coming
+        self._header_room = 0  # headers that may still come
+        self._header_bytes = 0  # of a head, at most; also of what comes between two pieces of a body
+        self._read = 0  # bytes of the last read
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._joined = 0  # pieces at the body's beginning that are large
+        self._shown = 0  # of these, those that the application has seen
+        self._body_room = 0  # bytes of this body that may have come before somebody looks again
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
         self._served = False  # a whole request has come on this connection
@@ -77,6 +86,7 @@ class Protocol(asyncio.Protocol):
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
         self._date = b""
+        self._is_held_back = False
         self._is_deaf = False  # what still comes is thrown away: this connection ends with the answers it owes
         self._refusal: PointsmanError | None = None  # the last of them, for what was no request
         self._upgrades = False  # the head just read offers another protocol
@@ -94,15 +104,17 @@ class Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.server_state.connections.add(cast(Any, self))
-        self._timer = self.loop.call_later(HEADER_DEADLINE, self._check_idle)
+        self._timer = self.loop.call_later(self._limits.head_timeout, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(cast(Any, self))
         if self._timer is not None:
             self._timer.cancel()
-        self.waiting.clear()
+        self._forget()
         self.resume_writing()
         lost, self.current = self.current, None
+        if lost is not None:
+            self.app.bodies.give_back(lost)
         if lost is not None and not lost.complete:
             lost.disconnected = True
             if lost.task is not None:
@@ -165,12 +177,15 @@ class Protocol(asyncio.Protocol):
 
     def _check_idle(self) -> None:
         """Give up on a client that sends too slowly, or nothing for too long. One timer, re-armed by itself."""
+        limits = self._limits
         if self._in_head:
-            limit, late = HEADER_DEADLINE, f"the request's head took longer than {HEADER_DEADLINE:.0f} seconds"
+            limit = limits.head_timeout
+            late = f"the request's head took longer than {limit:g} seconds"
         elif self.reading is not None:
-            limit, late = BODY_DEADLINE, f"nothing of the request's body came for {BODY_DEADLINE:.0f} seconds"
+            limit = limits.body_timeout
+            late = f"nothing of the request's body came for {limit:g} seconds"
         else:
-            limit, late = KEEP_ALIVE if self._served else HEADER_DEADLINE, ""
+            limit, late = KEEP_ALIVE if self._served else limits.head_timeout, ""
         busy = bool(self.waiting) or (self.current is not None and not late)
         left = limit - (self.loop.time() - self._since)
         if busy or left > 0:
@@ -197,8 +212,10 @@ class Protocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_deaf:
+            self._hold_back()
             return
-        self._header_bytes += len(data)
+        self._read = len(data)
+        self._header_bytes += self._read
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
@@ -207,8 +224,8 @@ class Protocol(asyncio.Protocol):
         except httptools.HttpParserError:
             self._refuse(BadRequest("the request is not well-formed HTTP/1.1", code="malformed_http"))
         else:
-            if self._header_bytes > MAX_HEADER_BYTES:
-                self._refuse(HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes"))
+            if self._header_bytes > self._limits.max_head:
+                self._refuse(large_head(self._limits))
 
     def _feed(self, data: bytes) -> None:
         while data:
@@ -235,7 +252,9 @@ class Protocol(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._url = b""
         self._headers = {}
-        self._header_count = 0
+        limits = self._limits = self.app.limits
+        self._header_room = limits.max_headers
+        self._header_bytes = self._read  # what came before it in the same read may be another request
         self._in_head = True
         self._since = self.loop.time()
 
@@ -243,40 +262,39 @@ class Protocol(asyncio.Protocol):
         self._url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._header_count += 1
-        if self._header_count > MAX_HEADERS:
-            raise HeadersTooLarge(f"the request has more than {MAX_HEADERS} headers")
-        name = name.lower()
+        self._header_room -= 1
+        if self._header_room < 0:
+            raise HeadersTooLarge(f"the request has more than {self._limits.max_headers} headers")
+        name = USUAL.get(name) or unusual(name)
         headers = self._headers
-        headers[name] = headers[name] + b", " + value if name in headers else value
+        headers[name] = again(name, headers[name], value) if name in headers else value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if self._header_bytes > MAX_HEADER_BYTES:  # in one read, perhaps with a body
-            self._check_head()
+        headers, limits = self._headers, self._limits
+        if self._header_bytes > limits.max_header:  # in one read, perhaps with a body
+            check_sizes(self._url, headers, limits)
         self._header_bytes = 0
-        self._body = []
-        self._body_bytes = 0
-        headers = self._headers
         if b"upgrade" in headers and self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             self._upgrades = True
             return  # it comes again, without the offer
+        self._headers = {}  # for trailers: nobody asks for them, and what was decided by is not theirs to change
+        self._body = []
+        self._body_bytes = 0
+        self._joined = self._shown = 0
+        self._body_room = min(FREE, limits.max_body)
         modern = self.parser.get_http_version() == "1.1"
+        if b"host" not in headers or not modern:
+            check_framing(headers, modern)
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
         self.reading = exchange
         length = int(headers.get(b"content-length") or 0)  # httptools has refused what is not a number
-        limit = self.app.max_body
-        if length > limit:
-            exchange.refused = TooLarge(f"the request's body has {length} bytes; at most {limit} are taken")
+        if length > self._body_room:
+            exchange.refused = self.app.bodies.refuse(length, limits)
         if exchange.refused is not None or length > SMALL_BODY or b"expect" in headers:
             exchange.expects_continue = headers.get(b"expect", b"").lower() == b"100-continue"
             self._begin(exchange)
-
-    def _check_head(self) -> None:
-        size = len(self._url) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
-        if size > MAX_HEADER_BYTES:
-            raise HeadersTooLarge(f"the request's head is larger than {MAX_HEADER_BYTES} bytes")
 
     def on_body(self, body: bytes) -> None:
         self._header_bytes = 0
@@ -286,11 +304,48 @@ class Protocol(asyncio.Protocol):
             return
         self._body.append(body)
         self._body_bytes += len(body)
-        if self._body_bytes > self.app.max_body:
-            exchange.refused = TooLarge(f"the request's body is larger than {self.app.max_body} bytes")
+        if self._body_bytes > self._body_room:
+            self._make_room(exchange)
+
+    def _make_room(self, exchange: Exchange) -> None:
+        """The body has outgrown what was set aside for it: set aside more, or refuse it."""
+        limits, size = self._limits, self._body_bytes
+        exchange.refused = self.app.bodies.grow(exchange, size, limits)
+        if exchange.refused is None:
+            self._body_room = min(exchange.held, limits.max_body)
+            self._hold_back()
+            # in one piece: chunks of two bytes would take twenty times their size
+            self._body[self._joined :] = [b"".join(self._body[self._joined :])]
+            self._joined += 1
+            if exchange.watch is not None:
+                exchange.refused = exchange.show(self._body[self._shown :])
+                self._shown = self._joined
+            if size > SMALL_BODY:
+                self._begin(exchange)
+        if exchange.refused is not None:
             self._body = []
             self._begin(exchange)
             exchange.body_ended()
+
+    def _hold_back(self) -> None:
+        """Read on in a later turn of the loop: others want to read, too."""
+        if not self._is_held_back:
+            self._is_held_back = True
+            self.transport.pause_reading()
+            self.app.bodies.queue(self._read_on)
+
+    def _read_on(self) -> None:
+        self._is_held_back = False
+        if not self.waiting and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def _forget(self) -> None:
+        """What was read, or is being read, will not be answered."""
+        for exchange in (self.reading, *self.waiting):
+            if exchange is not None:
+                self.app.bodies.give_back(exchange)
+        self.waiting.clear()
+        self._body = []
 
     def on_message_complete(self) -> None:
         if self._upgrades:
@@ -301,7 +356,10 @@ class Protocol(asyncio.Protocol):
         self._since = self.loop.time()
         if exchange is None or exchange.complete:
             return
-        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        if self._body_bytes <= FREE:
+            exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        else:
+            exchange.pieces = self._body  # large ones are put together in their turn
         self._body = []
         exchange.received = exchange.refused is None
         self._begin(exchange)
@@ -346,6 +404,8 @@ class Protocol(asyncio.Protocol):
         self.server_state.total_requests += 1
         self.current = None
         self._since = self.loop.time()
+        if exchange.held:
+            self.app.bodies.give_back(exchange)
         if not exchange.received:
             self._linger()  # what is left of an unread body must not be taken for a request
         elif not exchange.keep_alive or self.transport.is_closing():
@@ -381,7 +441,7 @@ class Protocol(asyncio.Protocol):
     def _linger(self) -> None:
         """Close, but let the client read the answer first: while it sends, a plain close would reset it."""
         self._is_deaf = True
-        self.waiting.clear()
+        self._forget()
         if self.transport.is_closing():
             return
         self.transport.write_eof()

@@ -45,7 +45,7 @@ class Worker:
         chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
         self._app = App(self.holder, chat, life)
         self._listener = Listener(ours(self._app), sock, self._tasks, room)
-        self._pressure = Pressure(self._listener, self._app.shed, self.meters.late)
+        self._pressure = Pressure(self._listener, self._app.bodies, self._app.shed, self.meters.late)
         self._watching: asyncio.Task[None] | None = None
         self._hurried = asyncio.Event()
 

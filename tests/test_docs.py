@@ -218,6 +218,7 @@ SECTIONS: Final[Mapping[str, type[schema.Section]]] = {
     "Timeouts": schema.Timeouts,
     "Retries": schema.Retries,
     "Ejection": schema.Ejection,
+    "Limits": schema.Limits,
     "Key": schema.Key,
     "Upstream": schema.Upstream,
     "TLS": schema.TLS,
@@ -310,7 +311,9 @@ def default(section: type[BaseModel], key: str, field: FieldInfo) -> str:
         return f"`{value / 60:g}m`" if value >= 60 and value % 60 == 0 else f"`{value:g}s`"
     if word == "share":
         return f"`{value:.0%}`"
-    return f"`{value / 2**20:g}MiB`" if word == "size" else f"`{value}`"
+    if word == "size":
+        return f"`{value / 2**20:g}MiB`" if value >= 2**20 else f"`{value / 2**10:g}KiB`"
+    return f"`{value}`"
 
 
 def test_the_config_reference_has_every_key() -> None:
@@ -476,12 +479,13 @@ def test_dialects() -> None:
 
 def test_limits() -> None:
     found = {cells[0]: cells[1] for cells in rows("docs/operate.md", "Limits")}
-    head = (
-        f"{server.MAX_HEADER_BYTES // 1024} KiB, {server.MAX_HEADERS} headers, {server.HEADER_DEADLINE:g} s to arrive"
-    )
-    assert found["request head"] == head
-    assert found["request body"] == f"`server.max_body`, {Limits().max_body // 2**20} MiB"
-    assert found["pause within a request body"] == f"{server.BODY_DEADLINE:g} s"
+    limits = Limits()
+    head = f"{limits.max_head // 1024} KiB, {limits.max_headers} headers of {limits.max_header // 1024} KiB"
+    assert found["request head"] == f"{head}, {limits.head_timeout:g} s to arrive; `server.max_head`, ..."
+    assert found["request body"] == f"`server.max_body`, {limits.max_body // 2**20} MiB"
+    assert found["all request bodies"] == f"`server.body_memory`, {limits.body_memory // 2**20} MiB per worker"
+    assert found["what a request asks for"] == "[`limits`](config.md#limits)"
+    assert found["pause within a request body"] == f"`server.body_timeout`, {limits.body_timeout:g} s"
     assert found["idle connection of a caller"] == f"{server.KEEP_ALIVE:g} s"
     assert found["attempts per request"] == str(MAX_ATTEMPTS)
     assert found["rendered prompt"] == f"{MAX_OUTPUT:,} characters"

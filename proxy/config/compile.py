@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from proxy.bodies import COPIES
 from proxy.config.document import Node, PathKey
 from proxy.config.draft import Draft
 from proxy.config.models import FORWARD, compile_models
@@ -16,6 +17,7 @@ from proxy.keys import Caller, KeyRing, digest
 from proxy.runtime import Limits, Server, Service, Snapshot
 from proxy.upstreams.budget import Retries
 from proxy.upstreams.health import Ejection
+from proxy.wire.bounds import Bounds
 from routes.failure import DEFAULT_FALLBACK
 from routes.params import Params
 from routes.prompt import Prompt
@@ -40,6 +42,7 @@ def compile_config(draft: Draft) -> Snapshot:
         services=services,
         retries=_retries(draft),
         ejection=_ejection(draft),
+        bounds=Bounds(**draft.config.limits.model_dump()),
         needs_litellm=any(model.provider is not None for model in draft.config.models.values()),
         created=int(time.time()),
     )
@@ -55,7 +58,17 @@ def _server(draft: Draft) -> Server:
         workers=written.workers,
         announce=written.announce,
         drain=written.drain,
-        limits=Limits(written.max_body, written.hold, written.keep_alive_comment),
+        limits=Limits(
+            max_body=written.max_body,
+            hold=written.hold,
+            keep_alive_comment=written.keep_alive_comment,
+            body_memory=max(written.body_memory, COPIES * written.max_body),
+            max_head=written.max_head,
+            max_header=written.max_header,
+            max_headers=written.max_headers,
+            head_timeout=written.head_timeout,
+            body_timeout=written.body_timeout,
+        ),
         access_log=written.access_log,
         max_memory=written.max_memory,
     )

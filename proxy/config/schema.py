@@ -25,6 +25,7 @@ from proxy.config.values import (
 )
 
 Dialect: TypeAlias = Literal["openai", "vllm", "none"]
+Bound: TypeAlias = Annotated[int, Field(ge=1), WHOLE]
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name
 
 
@@ -77,6 +78,24 @@ class Ejection(Section):
     slow_start: Duration = Field(default=10.0, description="From the good probe to its full share again.")
 
 
+class Limits(Section):
+    """What one request may ask for; more is refused with 400 before any model is called."""
+
+    keys: Bound = Field(default=50_000, description="Keys of all JSON objects of a body above 64 KiB.")
+    values: Bound = Field(default=200_000, description="Texts, numbers, lists, objects of a body above 64 KiB.")
+    messages: Bound = Field(default=10_000, description="Messages.")
+    images: Bound = Field(default=1_000, description="Images, sounds and files, in all messages.")
+    tools: Bound = Field(default=1_024, description="Tools.")
+    n: Bound = Field(default=128, description="`n` and `best_of`: answers to one request.")
+    max_tokens: Bound = Field(default=1_000_000, description="`max_tokens` and `max_completion_tokens`.")
+    top_logprobs: Bound = Field(default=100, description="`top_logprobs`.")
+    stop: Bound = Field(default=64, description="Stop sequences.")
+    logit_bias: Bound = Field(default=10_000, description="Tokens in `logit_bias`.")
+    schema_depth: Bound = Field(default=64, description="Levels of `tools`, or of `response_format`.")
+    schema_values: Bound = Field(default=50_000, description="Values in `tools`, or in `response_format`.")
+    schema_pattern: Bound = Field(default=4_096, description="Characters of a regular expression in these.")
+
+
 class Server(Section):
     listen: Address = Field(default="127.0.0.1:8080", description="Where callers come: HOST:PORT.")
     admin: Address | None = Field(
@@ -90,6 +109,16 @@ class Server(Section):
         ge=128 * 2**20,
         description="Memory of one worker; near it, requests are refused. A cgroup's limit holds, too.",
     )
+    body_memory: Size = Field(
+        default=256 * 2**20, description="The bodies of all requests not answered yet, per worker; then 503."
+    )
+    max_head: Size = Field(default=32 * 2**10, description="The largest request line with its headers.")
+    max_header: Size = Field(default=8 * 2**10, description="The largest header.")
+    max_headers: Annotated[int, Field(ge=1, le=10_000), WHOLE] = Field(
+        default=100, description="Headers of a request."
+    )
+    head_timeout: Timeout = Field(default=10.0, description="How long a request's headers may take to come.")
+    body_timeout: Timeout = Field(default=60.0, description="Between two pieces of a request's body.")
     announce: Duration = Field(default=0.0, description="On shutdown: how long to report not ready before closing.")
     drain: Duration = Field(default=600.0, description="On shutdown: how long running requests may take.")
     hold: Duration = Field(default=10.0, description="How long a stream's status waits for its first content.")
@@ -370,6 +399,7 @@ class Config(Section):
     )
     retries: Retries = Field(default=Retries(), description="Further calls when an endpoint fails.")
     ejection: Ejection = Field(default=Ejection(), description="When failing endpoints are left out.")
+    limits: Limits = Field(default=Limits(), description="What one request may ask for.")
     keys: list[Key] = Field(default=[], description="Callers. Without any, only loopback may listen.")
     upstreams: dict[Name, Upstream] = Field(default={}, description="Servers: address and credentials.")
     models: dict[Name, Model] = Field(default={}, description="What can be called, and its price.")

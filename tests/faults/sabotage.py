@@ -13,6 +13,7 @@ import structlog
 
 from proxy import account, app, books, deadlines, exchange, handler, relay, server, worker
 from proxy.meter import metrics
+from proxy.runtime import Limits
 from proxy.upstreams import classify, pool, redact
 from proxy.wire import stream
 from routes import route
@@ -89,9 +90,9 @@ def swallowed_done() -> None:
 
 @sabotage
 def ignored_limits() -> None:
-    put(app.App, "max_body", property(lambda self: 2**40))
-    put(server, "MAX_HEADER_BYTES", 2**40)
-    put(server, "MAX_HEADERS", 2**40)
+    none = 2**40
+    limits = Limits(max_body=none, body_memory=none, max_head=none, max_header=none, max_headers=none)
+    put(app.App, "limits", property(lambda self: limits))
 
 
 @sabotage

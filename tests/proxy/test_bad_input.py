@@ -110,6 +110,7 @@ NOT_JSON = {
     "-1e999": GOOD_BODY[:-1] + b', "temperature": -1e999}',
     "1e999 below": GOOD_BODY[:-1] + b', "metadata": {"a": [1e999]}}',
     "66 bits": GOOD_BODY[:-1] + b', "seed": 36893488147419103232}',
+    "66 bits in a tool": GOOD_BODY[:-1] + b', "tools": [{"a": [-36893488147419103232]}]}',
     "66 bits below": GOOD_BODY[:-1] + b', "metadata": {"a": [-36893488147419103232]}}',
     "5000 digits": GOOD_BODY[:-1] + b', "seed": 1%b}' % (b"0" * 5000),
     "300 digits": GOOD_BODY[:-1] + b', "seed": 1%b}' % (b"0" * 300),
@@ -356,6 +357,10 @@ MALFORMED: dict[str, bytes] = {
     "HTTP/2 with prior knowledge": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "TLS": bytes.fromhex("16030100c8010000c40303") + b"\0" * 32,
     "garbage": b"\x00\x01\x02\x03\r\n\r\n",
+    "no host": b"GET /v1/models HTTP/1.1\r\n\r\n",
+    "two hosts": f"GET /v1/models HTTP/1.1\r\n{HEAD}host: x\r\n\r\n".encode(),
+    "underscore in a name": f"{LINE}{HEAD}x_tier: gold\r\n\r\n".encode(),
+    "chunks in HTTP/1.0": f"{LINE.replace('1.1', '1.0')}{HEAD}{TE}\r\n0\r\n\r\n".encode(),
     "CONNECT": b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n",
     "target that is no URL": b"GET http://:80:80/ HTTP/1.1\r\nhost: x\r\n\r\n",
 }
@@ -369,6 +374,9 @@ def test_malformed_http_is_answered_once_and_ends_the_connection(raw: Raw, reque
 
 FLOODS = {
     "300 headers": LINE + HEAD + "".join(f"x-{n}: a\r\n" for n in range(300)),
+    "101 headers": LINE + HEAD + "".join(f"x-{n}: a\r\n" for n in range(101 - HEAD.count("\n"))),
+    "one of 9 KB": f"{LINE}{HEAD}x-long: {'a' * 9000}\r\n",
+    "five of 7 KB": LINE + HEAD + "".join(f"x-{n}: {'a' * 7000}\r\n" for n in range(5)),
     "one of 100 KiB": f"{LINE}{HEAD}x-long: {'a' * 100_000}\r\n",
     "one of 5 MiB": f"{LINE}{HEAD}x-long: {'a' * 5_000_000}\r\n",
     "a name of 100 KiB": f"{LINE}{HEAD}{'a' * 100_000}: 1\r\n",
@@ -380,6 +388,38 @@ FLOODS = {
 def test_header_floods_are_431(raw: Raw, flood: str) -> None:
     refused(raw.send(flood.encode() + b"\r\n").answer(), 431)
     assert raw.rest() == b""
+
+
+def test_a_large_head_behind_a_body_is_one_too(raw: Raw) -> None:
+    """Both came in one read."""
+    flood = f"GET /v1/models HTTP/1.1\r\n{HEAD}x-long: {'a' * 40_000}\r\n\r\n"
+    raw.send(post(b"{") + flood.encode())
+    refused(raw.answer(), 400, "invalid_json")
+    refused(raw.answer(), 431)
+
+
+def test_heads_within_the_limits_are_taken(raw: Raw) -> None:
+    lines = "".join(f"x-{n}: a\r\n" for n in range(100 - HEAD.count("\n") - 3))
+    lines += "".join(f"x-long-{n}: {'a' * 8000}\r\n" for n in range(3))
+    for _ in range(2):
+        assert raw.send(f"GET /v1/models HTTP/1.1\r\n{HEAD}{lines}\r\n".encode()).answer().status == 200
+
+
+@pytest.mark.reaches(1)
+def test_trailers_are_dropped(raw: Raw, strong: StandIn) -> None:
+    """They come too late to say who asks, or for what."""
+    end = b"0\r\nauthorization: Bearer x\r\ntraceparent: 00-1-1-01\r\nx-tier: gold\r\n\r\n"
+    assert raw.send(chunked(GOOD_BODY, end=end)).answer().status == 200
+    assert not strong.journal.last.header("traceparent")
+    assert raw.is_open
+
+
+@pytest.mark.reaches(1)
+def test_what_connection_names_goes_no_further(raw: Raw, strong: StandIn) -> None:
+    lines = "connection: keep-alive, TraceParent\r\ntraceparent: 00-1-1-01\r\ntracestate: a=b\r\n"
+    assert raw.send(post(GOOD_BODY, head=HEAD + lines)).answer().status == 200
+    assert (strong.journal.last.header("traceparent"), strong.journal.last.header("tracestate")) == ("", "a=b")
+    assert raw.is_open
 
 
 def test_endless_trailers_and_chunk_extensions_too(proxy: Proxy) -> None:
@@ -463,6 +503,18 @@ def test_json_by_another_spelling_is_taken(raw: Raw) -> None:
     for line in ("content-type: application/json; charset=utf-8\r\n", "Content-Type: Application/JSON\r\n", ""):
         head = HEAD.replace("content-type: application/json\r\n", line)
         assert raw.send(post(GOOD_BODY, head=head)).answer().status == 200
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd", "deflate", "identity, gzip", "x"])
+def test_compressed_bodies_are_415(raw: Raw, encoding: str) -> None:
+    """Also where the body is no such thing: who reads it on the way may believe the header."""
+    head = f"{HEAD}content-encoding: {encoding}\r\n"
+    refused(raw.send(post(GOOD_BODY, head=head)).answer(), 415, "unsupported_media_type")
+
+
+@pytest.mark.reaches(1)
+def test_a_body_that_is_said_to_be_as_it_is_is_taken(raw: Raw) -> None:
+    assert raw.send(post(GOOD_BODY, head=f"{HEAD}content-encoding: identity\r\n")).answer().status == 200
 
 
 def test_without_a_length_there_is_no_body(raw: Raw) -> None:

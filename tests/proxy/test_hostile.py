@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from proxy import listener, server
+from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
+from proxy.runtime import Limits
 from proxy.tasks import Tasks
 from tests.harness import Proxy
 from tests.proxy.upstreams.rawserver import Peer, RawServer, answer
@@ -206,9 +208,10 @@ def test_what_breaks_off_after_the_last_finish_reason_is_whole(proxy: Proxy, mod
 class Large:
     """An application that answers each request with so many bytes."""
 
-    max_body = 1024
+    limits = Limits(max_body=1024)
 
     def __init__(self, size: int) -> None:
+        self.bodies = Bodies()
         self.size = size
         self.answered = 0
         self.dropped = asyncio.Event()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
 from proxy.pressure import Level, Pressure, next_level, room_of, trim
@@ -30,7 +31,7 @@ class Served:
         self.tasks = Tasks()
         self.listener = Listener(ours(Hello()), sock, self.tasks)
         self.shed: list[bool] = []
-        self.pressure = Pressure(self.listener, self.shed.append, lambda _: None)
+        self.pressure = Pressure(self.listener, Bodies(), self.shed.append, lambda _: None)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from proxy.handler import Chat
 from proxy.life import Life
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
-from proxy.runtime import Holder
+from proxy.runtime import Holder, Limits
 from proxy.server import Protocol
 from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
@@ -256,8 +256,9 @@ async def test_mutations_of_a_good_request_never_break_it(rig: Rig, seed: int) -
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEADER_DEADLINE", "BODY_DEADLINE", "KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
+    for name in ("KEEP_ALIVE", "LINGER", "SEND_DEADLINE"):
         monkeypatch.setattr(server, name, 0.05)
+    monkeypatch.setattr(App, "limits", Limits(max_body=512 * 1024, head_timeout=0.05, body_timeout=0.05))
 
 
 async def closed(wire: Wire) -> None:
@@ -300,8 +301,8 @@ async def test_an_idle_connection_is_closed_without_a_word(rig: Rig, before: byt
 
 async def test_a_body_may_come_slowly_but_must_come(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit is on a pause, not on the whole."""
-    monkeypatch.setattr(server, "HEADER_DEADLINE", 0.1)  # after which the timer looks for the first time
-    monkeypatch.setattr(server, "BODY_DEADLINE", 0.4)
+    # the timer looks for the first time after 0.1 s
+    monkeypatch.setattr(App, "limits", Limits(head_timeout=0.1, body_timeout=0.4))
     protocol, wire = rig.connect()
     protocol.data_received(GOOD[:-10])
     for byte in GOOD[-10:]:
@@ -309,6 +310,90 @@ async def test_a_body_may_come_slowly_but_must_come(rig: Rig, monkeypatch: pytes
         protocol.data_received(bytes([byte]))
     await rig.quiet()
     assert [status for status, _ in answers(wire.out)] == [200]
+
+
+# --- large bodies
+
+
+def announced(size: int) -> bytes:
+    return f"POST /v1/chat/completions HTTP/1.1\r\n{HEAD}content-length: {size}\r\n\r\n".encode()
+
+
+async def test_bodies_share_their_memory(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no longer fits is told to come again, and does once others have gone or been answered."""
+    monkeypatch.setattr(App, "limits", Limits(max_body=512 * 1024, body_memory=1200 * 1024))
+    large = json.dumps({**BODY, "user": "u" * 400_000}).encode()
+    first, first_wire = rig.connect()
+    first.data_received(announced(len(large)) + large[:300_000])
+    assert rig.app.bodies.held >= 600_000
+    second, second_wire = rig.connect()
+    second.data_received(announced(len(large)))
+    third, third_wire = rig.connect()
+    third.data_received(chunked(*[b" " * 100_000] * 5, end=b""))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    for wire in (second_wire, third_wire):
+        ((status, body),) = answers(wire.out)
+        assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+        assert b"retry-after: 1\r\n" in wire.out
+    first.data_received(large[300_000:])
+    await rig.quiet()
+    assert [status for status, _ in answers(first_wire.out)] == [200]
+    fourth, _ = rig.connect()
+    fourth.data_received(announced(len(large)) + large[:300_000])
+    assert rig.app.bodies.held >= 600_000
+    fourth.connection_lost(None)
+    await rig.quiet()
+    assert rig.app.bodies.held == 0
+
+
+async def test_a_large_body_of_a_stranger_is_not_read_to_its_end(rig: Rig) -> None:
+    """Also one that does not say how large it is."""
+    protocol, wire = rig.connect()
+    protocol.data_received(chunked(b" " * 300_000, end=b"").replace(b"Bearer sk-", b"Bearer no-"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert [status for status, _ in answers(wire.out)] == [401]
+    assert protocol._is_deaf
+
+
+async def test_a_body_that_holds_too_much_is_refused_while_it_comes(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    body = b'{"model":"support","messages":[{"role":"user","content":"x"}],"x":{' + b'"":0,' * 60_000
+    protocol.data_received(announced(500_000) + body[:1000])
+    await asyncio.sleep(0)
+    protocol.data_received(body[1000:])
+    for _ in range(5):
+        await asyncio.sleep(0)
+    ((status, answer),) = answers(wire.out)
+    assert (status, json.loads(answer)["error"]["code"]) == (400, "above_limit")
+    assert rig.settled == []  # booked in a moment
+    await rig.quiet()
+    assert [settled.outcome for settled in rig.settled] == ["rejected"]
+
+
+async def test_a_body_is_weighed_from_its_beginning(rig: Rig) -> None:
+    """The application begins in its middle, where what looks like structure is text."""
+    body = json.dumps({**BODY, "messages": [{"role": "user", "content": ",:[{" * 115_000}]}).encode()
+    protocol, wire = rig.connect()
+    data = chunked(*(body[at : at + 1000] for at in range(0, len(body), 1000)))
+    for at in range(0, len(data), 20_000):
+        protocol.data_received(data[at : at + 20_000])
+        await asyncio.sleep(0)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200]
+
+
+async def test_uploads_take_turns(rig: Rig) -> None:
+    """Whoever has read much reads on in a later turn, and others before it."""
+    protocol, wire = rig.connect()
+    protocol.data_received(announced(400_000) + b" " * 200_000)
+    assert not wire.reading
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert wire.reading
 
 
 # --- clients that do not read

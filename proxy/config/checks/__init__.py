@@ -6,7 +6,7 @@ from typing import Final
 from proxy.config.checks.callers import check_callers
 from proxy.config.checks.policies import check_routes, check_rules
 from proxy.config.checks.policy_tests import check_tests
-from proxy.config.checks.servers import check_connections, check_keys, check_listeners, check_models
+from proxy.config.checks.servers import check_connections, check_keys, check_listeners, check_models, check_sizes
 from proxy.config.checks.unused import check_unused
 from proxy.config.draft import Draft
 from proxy.config.models import check_prices_and_weights
@@ -15,6 +15,7 @@ from proxy.config.parts import check_caller_prompts, check_params, check_splits,
 CHECKS: Final[tuple[Callable[[Draft], None], ...]] = (
     compile_conditions,
     check_listeners,
+    check_sizes,
     check_connections,
     check_models,
     check_prices_and_weights,

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from proxy.bodies import COPIES
 from proxy.config.document import PathKey
 from proxy.config.draft import Draft
 from proxy.config.schema import Connection, Model
@@ -23,6 +24,19 @@ def check_listeners(draft: Draft) -> None:
         message = f"without `keys`, anyone who reaches {server.listen} could spend your money"
         suggestion = "add `keys:`, or listen on 127.0.0.1"
         draft.error(("server", "listen"), "open-listener", message, suggestion)
+
+
+def check_sizes(draft: Draft) -> None:
+    """What holds the other must be the larger one."""
+    server = draft.config.server
+    for part, whole, times in (("max_body", "body_memory", COPIES), ("max_header", "max_head", 1)):
+        written = [draft.root.at(("server", key)) for key in (part, whole)]
+        needed, given = times * getattr(server, part), getattr(server, whole)
+        if whole == "body_memory" and written[1] is None:
+            continue  # as much as is needed
+        if needed > given and not any(node and is_unknown(node.value) for node in written):
+            message = f"`{part}` needs a `{whole}` of {needed} bytes, not {given}"
+            draft.error(("server", part if written[0] else whole), "bad-size", message, f"raise `{whole}`")
 
 
 def is_loopback_address(address: str) -> bool:

@@ -63,7 +63,11 @@ def dump(snapshot: Snapshot) -> list[str]:
         f"key {caller.key} of {caller.tenant}: {', '.join(sorted(caller.policies)) if caller.policies else 'all'}"
         for caller in snapshot.keys.callers.values()
     ]
-    lines += [str(each) for each in (snapshot.retries, snapshot.ejection) if each != type(each)()]
+    lines += [
+        str(each)
+        for each in (snapshot.retries, snapshot.ejection, server.limits, snapshot.bounds)
+        if each != type(each)()
+    ]
     for model in snapshot.models.values():
         lines += dump_model(model)
     for name, service in snapshot.services.items():
