@@ -14,7 +14,7 @@ from proxy.runtime import Endpoint, Model
 from proxy.upstreams.base import Failed, Target
 from proxy.upstreams.budget import Budget, Retries, Stakes
 from proxy.upstreams.health import DECAY, IN, Ejection, Health
-from proxy.upstreams.silence import MANY, Silence, Waiting
+from proxy.upstreams.silence import FEW, Silence, Waiting
 from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
@@ -114,9 +114,9 @@ class Rotation:
             if health.is_out:
                 if may_probe and health.is_due(now) and place.has_room:
                     return place
-                if health.is_probed and health.is_hushed and health.is_silent(now, 1):
+                if health.is_probed and health.is_hushed and health.is_silent(now, True):
                     take_back(health)  # the probe: its caller need not wait for the timeout
-            elif health.in_flight >= MANY and health.is_silent(now) and self._hush(place, now):
+            elif health.in_flight >= FEW and health.is_silent(now) and self._hush(place, now):
                 continue
             elif now >= health.cool_until and place.has_room:
                 ready.append(place)

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.upstreams.silence import MANY, Silence
+from proxy.upstreams.silence import Silence
 
 IN, COOLING, EJECTED, PROBING = range(4)  # the states, as the metric `pointsman_endpoint_state` shows them
 
@@ -92,10 +92,10 @@ class Health:
         age = now - self.back
         return 1.0 if age >= rules.slow_start else max(LOWEST_RAMP, age / rules.slow_start)
 
-    def is_silent(self, now: float, many: int = MANY) -> bool:
+    def is_silent(self, now: float, is_probe: bool = False) -> bool:
         """Whether it has stopped answering, as far as it can be told before timeouts tell."""
         whole, streamed = self.silences
-        return whole.is_odd(now, many) or streamed.is_odd(now, many)
+        return whole.is_odd(now, is_probe) or streamed.is_odd(now, is_probe)
 
     @property
     def is_awaited(self) -> bool:

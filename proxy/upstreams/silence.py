@@ -7,7 +7,8 @@ stopped gathers calls. What gives it away is that none of many answers while, by
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-MANY: Final = 8  # calls that wait; fewer may be waiting by chance
+MANY: Final = 8  # calls that wait; half as many are given twice the time
+FEW: Final = 2  # fewer may be waiting by chance, however long
 KNOWN: Final = 20  # answers heard, before which nothing is unlike it
 TIMES: Final = 3.0  # as long as the slowest of the last few hundred answers
 LEAST: Final = 1.0  # second of silence: less may be a pause of the machine's, or of the network's
@@ -53,11 +54,13 @@ class Silence:
         self._known += 1
         self.slowest = latency if latency > self.slowest else self.slowest - (self.slowest - latency) * FADES
 
-    def is_odd(self, now: float, many: int = MANY) -> bool:
-        """Whether so many wait for so long that it must have stopped."""
-        if len(self.waiting) < many or self._known < KNOWN:
+    def is_odd(self, now: float, is_probe: bool = False) -> bool:
+        """Whether so many wait for so long that it must have stopped. A probe is alone, and suspected already."""
+        count = len(self.waiting)
+        if not count or self._known < KNOWN or (count < FEW and not is_probe):
             return False
-        if now - self._heard <= max(LEAST, TIMES * self.slowest):
+        lots = 1.0 if is_probe or count >= MANY else MANY / count
+        if now - self._heard <= max(LEAST, TIMES * self.slowest) * lots:
             return False
         if not self._doubted:
             self._doubted = now

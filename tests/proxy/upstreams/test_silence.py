@@ -27,7 +27,7 @@ def asked(silence: Silence, count: int, now: float = 0.0) -> list[Call]:
 
 def is_odd(silence: Silence, now: float) -> bool:
     """Two looks are needed."""
-    silence.is_odd(now - AGAIN)
+    silence.is_odd(now - 1.5 * AGAIN)
     return silence.is_odd(now)
 
 
@@ -38,12 +38,21 @@ def test_many_that_wait_three_times_the_slowest_are_odd() -> None:
     assert is_odd(silence, TIMES * 1.0 + 2 * AGAIN)
 
 
-def test_a_few_may_wait_by_chance() -> None:
+def test_half_as_many_are_given_twice_the_time() -> None:
     silence = usual(1.0)
-    asked(silence, MANY - 1)
+    asked(silence, MANY // 2)
+    assert not is_odd(silence, 2 * TIMES)
+    assert is_odd(silence, 2 * TIMES + 2 * AGAIN)
+
+
+def test_one_may_wait_by_chance() -> None:
+    """But not a probe, which nobody follows."""
+    silence = usual(1.0)
+    asked(silence, 1)
     assert not is_odd(silence, 100.0)
-    assert silence.is_odd(100.0, 1) is False, "the first of two looks"
-    assert silence.is_odd(100.0 + 2 * AGAIN, 1), "a probe is alone"
+    assert not silence.is_odd(TIMES, True)
+    assert not silence.is_odd(TIMES + AGAIN, True), "the first of two looks"
+    assert silence.is_odd(TIMES + 3 * AGAIN, True)
 
 
 def test_what_has_no_past_is_not_unlike_it() -> None:
