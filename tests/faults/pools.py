@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,11 +18,13 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from proxy.standins.behaviour import Behaviour
 from proxy.standins.standin import StandIn
+from tests.faults import child
 from tests.faults.client import Answer, Client, request
 from tests.harness import ROOT, Proxy, until
 
@@ -132,7 +135,8 @@ class Server:
 class Pool:
     """`servers`: those that are no stand-ins of this process, by name. `urls`: endpoints that are no servers of ours.
 
-    `upstreams`, `models`, `policies`: more lines of the config.
+    `models`, `policies`: more lines of the config. `ca`: what is trusted at `urls`.
+    `names`: the endpoints have names.
     """
 
     def __init__(
@@ -144,7 +148,8 @@ class Pool:
         first: str = "30s",
         policies: Sequence[str] = (),
         models: Sequence[str] = (),
-        tls: str = "",
+        ca: Path | None = None,
+        names: bool = False,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.size = size
@@ -156,7 +161,8 @@ class Pool:
         self._urls = urls or {}
         self._first = first
         self._more = (models, policies)
-        self._tls = tls
+        self._ca = ca
+        self._has_names = names
         self._env = env or {}
         self._idle: list[Client] = []
         self._numbers = itertools.count(1)
@@ -172,7 +178,7 @@ class Pool:
                 first=self._first,
                 base=self.size.base,
                 ramp=self.size.ramp,
-                upstreams="\n".join(f'  {n}: {{base_url: "{urls[n]}", api_key: {KEY}{self._tls}}}' for n in NAMES),
+                upstreams="\n".join(f"  {name}: {self._upstream(name, urls[name])}" for name in NAMES),
                 endpoints=", ".join(f"{{at: {name}}}" for name in NAMES),
                 models="\n".join(models),
                 policies="\n".join(policies),
@@ -184,6 +190,21 @@ class Pool:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self._opened.close()
+
+    def _upstream(self, name: str, url: str) -> str:
+        if self._has_names:
+            url = url.replace("127.0.0.1", f"{name}.test")
+        more = f", tls: {{ca: {self._ca}}}" if self._ca and name in self._urls else ""
+        return f'{{base_url: "{url}", api_key: {KEY}{more}}}'
+
+    def gauge(self, line: str) -> None:
+        """Tell the child something: see `child.Gauge`."""
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(10)
+            sock.connect(self._env[child.GAUGE])
+            sock.sendall(f"{line}\n".encode())
+            while sock.recv(65536):
+                pass
 
     def misbehave(self, name: str, fault: str, every: int = 1) -> None:
         """From now on, at each so many-th request; with no fault, behave again."""

@@ -1,6 +1,6 @@
 """Silence by playbook: calls and answers with times go in, whether it is odd comes out."""
 
-from proxy.upstreams.silence import AGAIN, KNOWN, LEAST, MANY, TIMES, Silence
+from proxy.upstreams.silence import AGAIN, FEW, KNOWN, LEAST, MANY, TIMES, Silence
 
 
 class Call:
@@ -99,7 +99,7 @@ def test_the_slowest_answer_fades() -> None:
 
 def test_calls_that_end_wait_no_more() -> None:
     silence = usual(1.0)
-    calls = asked(silence, MANY)
+    calls = asked(silence, FEW)
     silence.end(calls[0])
     silence.end(calls[0])
     assert list(silence) == calls[1:]
