@@ -9,12 +9,14 @@ import pytest
 import trustme
 
 from tests.faults import child, tls
-from tests.faults.conftest import Form
+from tests.faults.conftest import LONG, Form
 from tests.faults.pools import KEY, SIZES, Pool, Sent, quantile, within
 from tests.faults.rows import Rows
 
 
-@pytest.mark.parametrize("wrong", tls.WRONG)
+@pytest.mark.parametrize(
+    "wrong", ["wrong name", "stalled", *(pytest.param(each, marks=LONG) for each in ("expired", "untrusted"))]
+)
 async def test_a_wrong_certificate(form: Form, rows: Rows, tmp_path: Path, wrong: str) -> None:
     size, ca = SIZES[form], trustme.CA()
     async with tls.server(wrong, ca) as heard:
@@ -32,8 +34,8 @@ async def test_a_wrong_certificate(form: Form, rows: Rows, tmp_path: Path, wrong
         13,
         "TLS expired, wrong name, untrusted or stalled at 1 of 3",
         "0 errors; no byte of the key sent; class `connect`, of a stall `timeout`",
-        f"{wrong}: {bad} errors of {len(pool.sent)}; {len(tries)} tries, {'/'.join(sorted(classes))}; key told: {told}",
-        bad == 0 and not told and classes <= right and heard.connections > 0,
+        f"{wrong}: {bad} errors of {len(pool.sent)}; {len(tries)} tries, {'/'.join(sorted(classes))}; told: {told}",
+        bad == 0 and not told and tries != [] and classes <= right,
     )
 
 

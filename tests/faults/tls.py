@@ -10,8 +10,6 @@ from pathlib import Path
 
 import trustme
 
-WRONG = ("expired", "wrong name", "untrusted", "stalled")
-
 
 @dataclass
 class Heard:
@@ -27,7 +25,7 @@ class Heard:
 
 @asynccontextmanager
 async def server(wrong: str, ca: trustme.CA) -> AsyncIterator[Heard]:
-    """`wrong`: one of WRONG."""
+    """`wrong`: `expired`, `wrong name`, `untrusted`, or `stalled` before its handshake."""
     heard = Heard()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
