@@ -20,6 +20,7 @@ from routes import failure
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
 FAILING: Final = 8.0  # times its share of failures an endpoint counts as busier: at 20 % it is clearly so
+FILLS: Final = 3.0  # slow starts until one that came back has as many long answers under way as the others
 NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
 SAME_UPSTREAM: Final = 2  # calls of one upstream for one request
 FULL_WAIT: Final = 1.0  # seconds a caller is told to wait for a place below `max_in_flight`
@@ -157,6 +158,8 @@ class Rotation:
         load = (one.health.in_flight + 1) / share / ((other.health.in_flight + 1) / shares[second])
         if not one.health.in_flight:
             load = min(load, 1.0)  # an idle one is not busy, however small its share
+        if now - other.health.back < FILLS * self.ejection.slow_start:
+            load = min(load, 1.0)  # of one that has just come back, idleness says nothing
         load *= slowness(one.health, other.health, now)
         load *= (1 + FAILING * one.health.failing(now, self.ejection)) / (
             1 + FAILING * other.health.failing(now, self.ejection)

@@ -164,6 +164,7 @@ class Pool:
         self._ca = ca
         self._has_names = names
         self._env = env or {}
+        self.times: dict[int, float] = {}  # seconds that each request took, says the proxy
         self._idle: list[Client] = []
         self._numbers = itertools.count(1)
         self._opened = ExitStack()
@@ -257,9 +258,11 @@ class Pool:
             stop.set()
             await sending
             await asyncio.gather(*running)
-            for stream in streams:
-                stream.cancel()
-            await asyncio.wait(streams)
+            left = set(streams)
+            while left:  # a cancel can be lost in `wait_for`, in the moment in which something comes
+                for stream in left:
+                    stream.cancel()
+                _, left = await asyncio.wait(left, timeout=0.5)
             await self.close()
 
     async def _stream(self) -> None:
@@ -296,7 +299,9 @@ class Pool:
         wanted = {each.number for each in sent}
         found: dict[int, list[Try]] = {}
         for _ in until(10.0, "the access log to have all requests"):
-            found = {number: tries for number, tries in map(_tries, self._lines()) if number in wanted}
+            lines = self._lines()
+            found = {number: tries for number, tries in map(_tries, lines) if number in wanted}
+            self.times = {int(line.get("client_id") or 0): line["ms"] / 1000 for line in lines}
             if len(found) == len(wanted):
                 break
         return found

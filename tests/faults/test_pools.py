@@ -139,7 +139,7 @@ async def test_all_fail(form: Form, rows: Rows) -> None:
         failed = [each for each in within(pool.sent, began, ended) if not each.good]
         tries = pool.tries(within(pool.sent, began, ended))
         more = extra(tries)
-        late = max((each.took - sum(call.took for call in tries[each.number]) for each in failed), default=0.0)
+        late = max((pool.times[e.number] - sum(call.took for call in tries[e.number]) for e in failed), default=0.0)
         after = within(pool.sent, ended + (2.0 if form == "long" else 0.3))
         bad = errors(after)
         pool.check()

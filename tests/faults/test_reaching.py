@@ -42,9 +42,7 @@ async def test_a_wrong_certificate(form: Form, rows: Rows, tmp_path: Path, wrong
 async def test_a_dead_name_server(form: Form, rows: Rows, tmp_path: Path) -> None:
     """Warm names go on with their last addresses; a hundred look-ups that hang hold up nobody else."""
     lost = 20 if form == "short" else 100
-    size = (
-        SIZES[form] if form == "short" else replace(SIZES[form], workers=1, rate=100.0, streams=20)
-    )  # one: the child
+    size = SIZES[form] if form == "short" else replace(SIZES[form], workers=1, rate=100.0, streams=20)
     env = {child.NAMES: "1", child.GAUGE: str(tmp_path / "gauge")}
     models = [
         f'  l{n}: {{base_url: "http://lost-{n}.test:9/v1", price: {{input: 1, output: 1}}}}' for n in range(lost)

@@ -14,9 +14,8 @@ def test_every_family_of_requests_is_reached_with_the_labels_it_has() -> None:
     found = list(reach.series(SNAPSHOT))
     assert all(len(labels) == len(family.labels) for family, labels in found)
     config = {"split_share", "config_reloads_total", "config_last_reload_successful", "config_info", "build_info"}
-    pools = {"retries_total"}  # of models with several endpoints
     wanted = {name for name in FAMILIES if name.startswith("pointsman_")}
-    wanted -= {f"pointsman_{name}" for name in config | pools}
+    wanted -= {f"pointsman_{name}" for name in config}
     assert {family.name for family, _ in found} == wanted
 
 
