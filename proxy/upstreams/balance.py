@@ -119,7 +119,7 @@ class Rotation:
                     take_back(health)  # the probe: its caller need not wait for the timeout
             elif health.in_flight >= FEW and health.is_silent(now) and self._hush(place, now):
                 continue
-            elif now >= health.cool_until and place.has_room:
+            elif now >= health.cool_until and place.has_room and not (health.is_wary and health.is_awaited):
                 ready.append(place)
         if len(ready) < 2:
             return ready[0] if ready else None

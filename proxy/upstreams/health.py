@@ -53,6 +53,7 @@ class Health:
         "is_out",
         "is_probed",
         "is_told",
+        "is_wary",
         "latency",
         "measured",
         "out_until",
@@ -72,6 +73,7 @@ class Health:
         self.ejections = 0  # in a row, each twice as long as the one before
         self.cool_until = 0.0
         self.is_told = False  # the server itself named `cool_until`; else it is our guess
+        self.is_wary = False  # it has refused: until it answers, one call at a time
         self.silences = (Silence(), Silence())  # of whole answers, and of streams
         self._out_for = 0.0
         self._refusals = 0
@@ -131,6 +133,7 @@ class Health:
         """The server does its work. `latency`: seconds to the first content."""
         self._return(now, probe)
         self.consecutive = self._refusals = 0
+        self.is_wary = False
         if now >= self._half_ends:
             self._turn(now, rules)
         self._total += 1
@@ -144,6 +147,7 @@ class Health:
     def refused(self, now: float, wait: float | None, probe: bool) -> None:
         """A 429: no failure. `wait`: seconds the server asks for; None: it does not say, so we guess."""
         self._return(now, probe)
+        self.is_wary = True
         if wait is not None:
             self.cool_until = max(now + wait, self.cool_until if self.is_told else 0.0)
             self.is_told = True

@@ -165,6 +165,7 @@ class Pool:
         self._has_names = names
         self._env = env or {}
         self.times: dict[int, float] = {}  # seconds that each request took, says the proxy
+        self._streaming: list[asyncio.Task[None]] = []
         self._idle: list[Client] = []
         self._numbers = itertools.count(1)
         self._opened = ExitStack()
@@ -247,10 +248,7 @@ class Pool:
                 running.append(loop.create_task(self.ask()))
                 await asyncio.sleep(max(0.0, begun + len(running) / rate - loop.time()))
 
-        streams = [loop.create_task(self._stream()) for _ in range(self.size.streams)]
-        async with asyncio.timeout(60):
-            while len(self.streams) < len(streams):
-                await asyncio.sleep(0.05)
+        await self._open_streams()
         sending = loop.create_task(main())
         try:
             yield
@@ -258,12 +256,21 @@ class Pool:
             stop.set()
             await sending
             await asyncio.gather(*running)
-            left = set(streams)
+            left = set(self._streaming)
             while left:  # a cancel can be lost in `wait_for`, in the moment in which something comes
                 for stream in left:
                     stream.cancel()
                 _, left = await asyncio.wait(left, timeout=0.5)
             await self.close()
+
+    async def _open_streams(self) -> None:
+        if self._streaming:
+            return
+        loop = asyncio.get_running_loop()
+        self._streaming = [loop.create_task(self._stream()) for _ in range(self.size.streams)]
+        async with asyncio.timeout(60):
+            while len(self.streams) < len(self._streaming):
+                await asyncio.sleep(0.05)
 
     async def _stream(self) -> None:
         """One after the other, each of five events a second; the one that is cut off by our own end is forgotten."""
@@ -280,9 +287,10 @@ class Pool:
                     raise
 
     async def rate(self) -> float:
-        """R: at most 60 % of what callers without a pause reach."""
+        """R: at most 60 % of what callers without a pause reach, beside the streams."""
         if self.size.workers == 1:
             return self.size.rate
+        await self._open_streams()
         begun, number = time.perf_counter(), len(self.sent)
 
         async def caller() -> None:
