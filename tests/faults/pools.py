@@ -32,7 +32,7 @@ NAMES = ("a", "b", "c")
 CONFIG = """
 version: 1
 server: {{hold: 30s, drain: 2s}}
-timeouts: {{connect: 2s, first_content: {first}, idle: 60s, total: 60s}}
+timeouts: {{connect: 2s, tls: 1s, first_content: {first}, idle: 15s, total: 60s}}
 ejection: {{base: {base}, slow_start: {ramp}}}
 upstreams:
 {upstreams}
@@ -62,7 +62,7 @@ class Size:
 
 
 SIZES = {
-    "short": Size(1, 40.0, 3, 0.02, 0.4, 1.2, 0.6, "300ms", "500ms"),
+    "short": Size(1, 40.0, 1, 0.02, 0.3, 0.9, 0.5, "300ms", "500ms"),
     "long": Size(2, 300.0, 200, 0.2, 15.0, 30.0, 15.0, "5s", "10s"),
 }
 

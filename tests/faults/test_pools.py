@@ -5,11 +5,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tests.faults.conftest import Form
 from tests.faults.lossy import black_hole
 from tests.faults.pools import SIZES, Pool, Sent, Server, Try, extra, quantile, share, within
 from tests.faults.rows import Rows
+from tests.harness import until
 
 
 def errors(sent: list[Sent]) -> int:
@@ -20,6 +22,13 @@ def calls_of(endpoint: str, tries: Mapping[int, Sequence[Try]]) -> list[Try]:
     """In the order in which they began."""
     found = [each for calls in tries.values() for each in calls if each.endpoint == endpoint]
     return sorted(found, key=lambda each: each.at)
+
+
+def ejected(pool: Pool, endpoint: str) -> None:
+    """Wait until it is, by each worker."""
+    for _ in until(30.0, f"{endpoint} to be ejected"):
+        if pool.proxy.metric("pointsman_ejections_total", endpoint=endpoint) >= pool.size.workers:
+            return
 
 
 async def timeline(pool: Pool, rate: float, begin: object, end: object = None) -> tuple[float, float]:
@@ -183,19 +192,19 @@ async def test_all_keys_are_rate_limited(form: Form, rows: Rows) -> None:
     size = SIZES[form]
     with Pool(size) as pool:
         rate = await pool.rate()
-        until: dict[str, float] = {}
+        due: dict[str, float] = {}
 
         def limit() -> None:
             for name, wait in (("a", 60), ("b", 40), ("c", 50)):
                 pool.misbehave(name, f"status=429 retry-after={wait}")
-                until[name] = time.time() + wait
+                due[name] = time.time() + wait
 
         began, _ = await timeline(pool, rate, limit)
         refused = [each for each in within(pool.sent, began) if each.answer.status == 429]
         other = [each for each in within(pool.sent, began) if each.answer.status not in (200, 429)]
         tries = pool.tries(refused)
         settled = [each for each in refused if each.at > began + 1.0] or refused[-5:]
-        off = max(abs(float(each.answer.headers["retry-after"]) - (until["b"] - each.at)) for each in settled)
+        off = max(abs(float(each.answer.headers["retry-after"]) - (due["b"] - each.at)) for each in settled)
         calls = sum(len(cs) for cs in tries.values())
         pool.check()
     rows.add(
@@ -228,15 +237,16 @@ async def test_a_black_hole(form: Form, rows: Rows) -> None:
 
 
 async def test_an_endpoint_stops(form: Form, rows: Rows) -> None:
-    """It takes connections, and answers nothing."""
-    size, server = SIZES[form], Server()
+    """It takes connections, and answers nothing: it is left long before a timeout would say so."""
+    size, server = SIZES[form] if form == "long" else replace(SIZES[form], rate=80.0, answer=0.2), Server()
     with Pool(size, servers={"a": server}) as pool:
         rate = await pool.rate()
         async with pool.load(rate):
-            await asyncio.sleep(max(size.healthy, 30 * 3 / rate))
+            await asyncio.sleep(max(size.healthy, 2.0))
             began = time.time()
             server.signal(signal.SIGSTOP)
-            await asyncio.sleep(max(size.fault, 3.0))
+            await asyncio.to_thread(ejected, pool, "a")
+            await asyncio.sleep(size.fault)
             ended = time.time()
             server.signal(signal.SIGCONT)
             await asyncio.sleep(size.after)
