@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tests.faults.conftest import Form
+import pytest
+
+from tests.faults.conftest import LONG, Form
 from tests.faults.lossy import black_hole
 from tests.faults.pools import SIZES, Pool, Sent, Server, Try, extra, quantile, share, within
 from tests.faults.rows import Rows
@@ -117,6 +119,7 @@ async def test_an_endpoint_that_always_fails(form: Form, rows: Rows) -> None:
     )
 
 
+@pytest.mark.parametrize("form", [pytest.param("long", marks=LONG)])  # shares need time
 async def test_an_endpoint_that_fails_now_and_then(form: Form, rows: Rows) -> None:
     size = SIZES[form]
     with Pool(size) as pool:
@@ -266,6 +269,7 @@ async def test_an_endpoint_stops(form: Form, rows: Rows) -> None:
     )
 
 
+@pytest.mark.parametrize("form", [pytest.param("long", marks=LONG)])  # shares need time
 async def test_an_endpoint_is_ten_times_slower(form: Form, rows: Rows) -> None:
     size = SIZES[form]
     with Pool(size) as pool:
