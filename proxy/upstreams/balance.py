@@ -77,14 +77,11 @@ class Rotation:
         self._ejected = ejected
         self._chance = chance
         self._only = self.places[0] if len(self.places) == 1 else None
+        self.is_pool = self._only is None
         self._groups = tuple(
             tuple(place for place in self.places if place.endpoint.priority == priority)
             for priority in sorted({endpoint.priority for endpoint in model.endpoints})
         )
-
-    @property
-    def is_pool(self) -> bool:
-        return self._only is None
 
     @property
     def in_flight(self) -> int:
@@ -252,6 +249,7 @@ class Turn:
     def end(self) -> None:
         if self._call is not None:
             self._silence.end(self._call)
+            self._call = None  # it knows its request, which knows this turn
         self._place.health.end(self._is_probe)
 
 
