@@ -14,13 +14,14 @@ from proxy.runtime import Endpoint, Model
 from proxy.upstreams.base import Failed, Target
 from proxy.upstreams.budget import Budget, Retries, Stakes
 from proxy.upstreams.health import DECAY, IN, Ejection, Health
-from proxy.upstreams.silence import FEW, Silence, Waiting
+from proxy.upstreams.silence import Silence, Waiting
 from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
 FAILING: Final = 8.0  # times its share of failures an endpoint counts as busier: at 20 % it is clearly so
 FILLS: Final = 3.0  # slow starts until one that came back has as many long answers under way as the others
+LOOK: Final = 0.05  # seconds between two looks at who has fallen silent
 NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
 SAME_UPSTREAM: Final = 2  # calls of one upstream for one request
 FULL_WAIT: Final = 1.0  # seconds a caller is told to wait for a place below `max_in_flight`
@@ -78,6 +79,7 @@ class Rotation:
         self._chance = chance
         self._only = self.places[0] if len(self.places) == 1 else None
         self.is_pool = self._only is None
+        self._look = 0.0  # when to listen for silence again
         self._groups = tuple(
             tuple(place for place in self.places if place.endpoint.priority == priority)
             for priority in sorted({endpoint.priority for endpoint in model.endpoints})
@@ -98,6 +100,8 @@ class Rotation:
             # Never left out, not even while it cools: nobody could answer instead, and what one large request was
             # refused, a small one may get.
             return self._only if not tried and self._only.has_room else None
+        if now >= self._look:
+            self._listen(now)
         for group in self._groups:
             left = [place for place in group if place.has_room and may(place, tried)] if tried else group
             found = self._of_group(left, now, not tried, key)
@@ -112,10 +116,6 @@ class Rotation:
             if health.is_out:
                 if may_probe and health.is_due(now) and place.has_room:
                     return place
-                if health.is_probed and health.is_hushed and health.is_silent(now, True):
-                    take_back(health)  # the probe: its caller need not wait for the timeout
-            elif health.in_flight >= FEW and health.is_silent(now) and self._hush(place, now):
-                continue
             elif now >= health.cool_until and place.has_room and not (health.is_wary and health.is_awaited):
                 ready.append(place)
         if len(ready) < 2:
@@ -190,13 +190,19 @@ class Rotation:
         self._ejected(self.model.name, place.endpoint.target.name, wait)
         return True
 
-    def _hush(self, place: Place, now: float) -> bool:
-        """It has stopped answering: out with it, and what waits for it goes elsewhere, as far as it may."""
-        if not self.eject(place, now, False):
-            return False
-        place.health.is_hushed = True
-        take_back(place.health)
-        return True
+    def _listen(self, now: float) -> None:
+        """Whoever has stopped answering is out, and what waits for it goes elsewhere, as far as it may."""
+        self._look = now + LOOK
+        for place in self.places:
+            health = place.health
+            if not health.is_awaited:
+                continue
+            if health.is_out:
+                if health.is_probed and health.is_hushed and health.is_silent(now, True):
+                    take_back(health)  # the probe: its caller need not wait for the timeout
+            elif health.is_silent(now) and self.eject(place, now, False):
+                health.is_hushed = True
+                take_back(health)
 
     @property
     def ejected(self) -> int:
