@@ -17,6 +17,7 @@ from proxy.meter.cost import NO_COST
 from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
+from proxy.upstreams.balance import Turn
 from routes.prompt import Prompt
 from routes.route import Route
 
@@ -35,6 +36,7 @@ class Trial:
         "characters",
         "endpoint",
         "first_content",
+        "held",
         "model",
         "prompt_characters",
         "role",
@@ -42,8 +44,11 @@ class Trial:
         "started",
         "status",
         "t0",
+        "turn",
         "usage",
     )
+    turn: Turn  # its place in the rotation, until it ends
+    held: list[bytes]  # what came of a stream before its first content
 
     def __init__(self, route: Route, role: str, model: Model, endpoint: Endpoint, prompt_characters: int) -> None:
         self.route = route

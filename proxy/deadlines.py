@@ -1,4 +1,4 @@
-"""When the waits of one attempt end: first content, idle, total. `connect` is the upstream client's own."""
+"""When the waits of one attempt end: first content, idle, total. `connect` and `tls` are the upstream client's."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from routes.route import Route
 class Deadlines:
     """As `loop.time()`: the route's own timeouts over the endpoint's."""
 
-    __slots__ = ("_content_by", "_limits", "_loop", "_progress", "connect", "end", "first")
+    __slots__ = ("_content_by", "_limits", "_loop", "_progress", "connect", "end", "first", "tls")
 
     def __init__(
         self,
@@ -27,6 +27,7 @@ class Deadlines:
         self._limits = limits
         self.end = now + limits.total if end is None else min(now + limits.total, end)
         self.connect = limits.connect
+        self.tls = limits.tls
         # the first content of a whole answer is its end
         self.first = min(now + limits.first_content, self.end) if streamed else self.end
 
@@ -45,9 +46,14 @@ class Deadlines:
         idle = now + limits.idle
         return idle if idle < self._content_by else self._content_by
 
+    @property
+    def client(self) -> float:
+        """Seconds in which the caller must take something of what waits for it."""
+        return self._limits.client
+
     def explain(self, failed: Failed, content: bool) -> Failed:
         """Say which limit a timeout was."""
-        if failed.failure != failure.TIMEOUT or failed.phase == "connect":
+        if failed.failure != failure.TIMEOUT or failed.phase in ("connect", "tls"):
             return failed
         now = self._loop.time()
         idle = "idle_content" if now >= self._content_by else "idle"

@@ -153,9 +153,9 @@ class Exchange:
     def is_congested(self) -> bool:
         return self._protocol.is_write_paused and not self.disconnected
 
-    async def drain(self) -> None:
-        """Wait until the client has read enough. Returns at once when it has left."""
-        await self._protocol.drain()
+    async def drain(self, patience: float) -> None:
+        """Wait until the client has read enough, or has taken nothing for so many seconds and is let go."""
+        await self._protocol.drain(patience)
 
     def _begin(self, status: int) -> bool:
         if self.started or self.disconnected:

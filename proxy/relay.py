@@ -6,7 +6,7 @@ status is held meanwhile. After it, a failure is an event in the stream.
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, cast
 
 from policies.decision import Decision
 from policies.facts import Facts
@@ -14,13 +14,15 @@ from proxy.account import Account, Trial
 from proxy.deadlines import Deadlines
 from proxy.exchange import Exchange
 from proxy.heads import Heads
+from proxy.hedging import Race, hedged
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
 from proxy.reading import unsendable
+from proxy.retrying import Retrying, Silent, Wait
 from proxy.runtime import Endpoint, Model
-from proxy.upstreams.balance import FAULTS, RETRIED, Place, Rotation, Rotations, Turn
+from proxy.upstreams.balance import Place, Rotation, Rotations, Turn
 from proxy.upstreams.base import Call, Failed, Reply
-from proxy.upstreams.classify import LONGEST_WAIT, classify, from_error_object
+from proxy.upstreams.classify import classify, from_error_object
 from proxy.upstreams.redact import secrets_of
 from proxy.upstreams.registry import Upstreams
 from proxy.wire import answer
@@ -29,7 +31,6 @@ from routes import failure
 from routes.chat import Unencodable, encode, with_stream_usage
 from routes.effects import Relay, Relayed
 from routes.params import apply_all
-from routes.route import Route
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
@@ -72,10 +73,10 @@ class Relaying:
     last: Trial | None = None
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
+    _asked = False  # the caller asked for a stream's usage
+    race: Race | None = None  # of two calls for the first content
+    end: float  # of the attempt's total time
     _hold: Hold | None = None
-    _turn: Turn
-    _end: float  # of the attempt's total time
-    _held: list[bytes]  # what came of a stream before its first content
 
     async def relay(self, effect: Relay) -> Relayed:
         """Call the route's model: one endpoint, or one after the other while they fail and another may be asked."""
@@ -90,20 +91,36 @@ class Relaying:
             return Relayed(failure=failure.RATE_LIMITED)
         if model.forwards:
             model = model.asking(account.asked)
-        asked = with_stream_usage(effect.body)
-        if not rotation.is_pool:
-            return self._relayed(await self._call(effect, effect.body, model, rotation, place, asked, None))
-        tried: list[Place] = []
-        end: float | None = None
-        while True:
-            failed = await self._call(effect, dict(effect.body), model, rotation, place, asked, end)
-            tried.append(place)
-            now, end = self._loop.time(), self._end
-            next_one = self._next(rotation, tried, route, failed, now) if failed is not None and now < end else None
-            if next_one is None:
-                self._judge(failed, tried, now)
-                return self._relayed(failed)
-            place = next_one
+        self._asked = with_stream_usage(effect.body)
+        tried = [place]
+        if route.hedge is not None and rotation.is_pool:
+            failed = await hedged(self, effect, model, rotation, tried, route.hedge)
+        else:
+            data = encoded(dict(effect.body) if rotation.is_pool else effect.body, model.endpoints[place.index])
+            failed = await self.call(effect, data, model, rotation, tried, None)
+        if failed is not None:
+            failed = await self._again(effect, model, rotation, tried, failed)
+        elif self.rotations.suspects and rotation.is_pool:  # a request that is answered in the end is no suspect
+            self.rotations.suspects.pop(hash(self.exchange.body), None)
+        return self._relayed(failed)
+
+    async def _again(
+        self, effect: Relay, model: Model, rotation: Rotation, tried: list[Place], failed: Failed
+    ) -> Failed | None:
+        """Call once more, and again, while that may help."""
+        retrying = Retrying(self, rotation, effect.route, tried)
+        while (place := await retrying.next(failed, self._loop.time())) is not None:
+            data = self.encoded(effect, model, place)
+            again = await self.call(effect, data, model, rotation, tried, self.end)
+            if again is None:
+                return None
+            failed = again
+        retrying.judge(failed, self._loop.time())
+        return failed
+
+    def encoded(self, effect: Relay, model: Model, place: Place) -> bytes:
+        """The body for one of several calls."""
+        return encoded(dict(effect.body), model.endpoints[place.index])
 
     def _relayed(self, failed: Failed | None) -> Relayed:
         if failed is None:
@@ -111,34 +128,41 @@ class Relaying:
         spent = len(self.account.attempts) >= self.account.snapshot.retries.attempts
         return Relayed(failure=failed.failure, committed=self.committed, spent=spent)
 
-    async def _call(
+    async def call(
         self,
         effect: Relay,
-        body: dict[str, Any],
+        data: bytes,
         model: Model,
         rotation: Rotation,
-        place: Place,
-        asked: bool,
+        tried: list[Place],
         end: float | None,
     ) -> Failed | None:
-        """One attempt, booked."""
-        account = self.account
-        endpoint = model.endpoints[place.index]
-        data = encoded(body, endpoint)  # before the trial is opened: what cannot be sent is no attempt
-        trial = self.last = account.open_trial(effect.route, effect.role, model, endpoint)
+        """One attempt, at the last of the places, booked."""
+        account, place = self.account, tried[-1]
+        wait: Wait | None = None
+        trial = self.last = account.open_trial(effect.route, effect.role, model, model.endpoints[place.index])
         if account.stream and self._hold is None:
             limits = account.snapshot.server.limits
             self._hold = Hold(limits.hold, limits.keep_alive_comment, self._comment)
-        turn = self._turn = rotation.begin(place)
+        if self.race is not None:
+            self.race.enter(trial)
+        if rotation.is_pool:
+            wait = Wait(self, rotation, tried, cast("asyncio.Task[object]", asyncio.current_task()))
+            turn = trial.turn = rotation.begin(place, self._loop.time(), account.stream, wait)
+        else:
+            turn = trial.turn = rotation.begin(place)
         result = "cancelled"
         try:
-            await self._attempt(trial, data, asked, end)
+            await self._attempt(trial, data, end)
             result = "ok"
         except Failed as failed:
             result = failed.failure
-            self._remember(failed)
-            turn.failed(self._loop.time(), failed, self._is_suspect())
-            return failed
+            return self._failed(turn, failed)
+        except asyncio.CancelledError:
+            if wait is None or not wait.is_over():
+                raise
+            result = failure.TIMEOUT
+            return self._failed(turn, Silent(trial.endpoint.target.name))
         finally:
             turn.end()
             cost = account.close_trial(trial, result, self.learned).cost.total
@@ -156,33 +180,15 @@ class Relaying:
         own = self.facts.user if model.affinity == "user" else self.facts.session
         return own or self.facts.conversation
 
-    def _next(self, rotation: Rotation, tried: list[Place], route: Route, failed: Failed, now: float) -> Place | None:
-        """The endpoint to try after those, if there is one and a retry is allowed; a fallback keeps one attempt."""
-        account = self.account
-        limits = account.snapshot.retries
-        left = limits.attempts - len(account.attempts)
-        if any(failed.failure in fallback.on for fallback in route.fallback):
-            left -= 1
-        if self.committed or left < 1 or failed.failure not in RETRIED or self._is_suspect():
-            return None
-        place = rotation.choose(now, tried)
-        if place is None:
-            if failed.failure == failure.RATE_LIMITED:  # the caller may come back when the first of them is ready
-                self.retry_after = min(self.retry_after or LONGEST_WAIT, rotation.wait(now))
-            return None
-        return place if self.rotations.may_retry(rotation, now, limits, account.attempts[-1].cost.total) else None
+    def _failed(self, turn: Turn, failed: Failed) -> Failed:
+        self._remember(failed)
+        turn.failed(self._loop.time(), failed, self.is_suspect())
+        return failed
 
-    def _is_suspect(self) -> bool:
+    def is_suspect(self) -> bool:
+        """Whether this very request has just failed at one endpoint after another."""
         rotations = self.rotations
         return bool(rotations.suspects) and rotations.is_suspect(hash(self.exchange.body), self._loop.time())
-
-    def _judge(self, failed: Failed | None, tried: list[Place], now: float) -> None:
-        """A request that fails everywhere may be what is wrong; one that is answered in the end is not."""
-        if failed is None:
-            if self.rotations.suspects:
-                self.rotations.suspects.pop(hash(self.exchange.body), None)
-        elif len(tried) > 1 and not self.committed and failed.failure in FAULTS:
-            self.rotations.suspect(hash(self.exchange.body), now)
 
     def close(self) -> None:
         if self._hold is not None:
@@ -190,10 +196,10 @@ class Relaying:
 
     # --- one attempt
 
-    async def _attempt(self, trial: Trial, body: bytes, asked: bool, end: float | None) -> None:
+    async def _attempt(self, trial: Trial, body: bytes, end: float | None) -> None:
         deadlines = Deadlines(trial.route, trial.endpoint.timeouts, self._loop, self.account.stream, end)
-        self._end = deadlines.end
-        call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect)
+        self.end = deadlines.end
+        call = Call(CHAT, body, self.forwarded, self.account.stream, deadlines.connect, deadlines.tls)
         upstream = self.upstreams.get(trial.endpoint.target)
         waited = time.perf_counter()
         try:
@@ -210,7 +216,7 @@ class Relaying:
                 raise classify(reply.status, reply.headers, error, model=trial.model.name, secrets=secrets)
             trial.billable = True
             if self.account.stream:
-                await self._stream(reply, trial, deadlines, asked)
+                await self._stream(reply, trial, deadlines)
             else:
                 await self._whole(reply, trial, deadlines)
         except answer.ErrorObject as found:
@@ -226,14 +232,16 @@ class Relaying:
         read = answer.read(data, trial.model.name)
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
         self._saw_content(trial)
+        if self.race is not None:
+            await self.race.won(trial)
         self.answer = data
 
-    async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, asked: bool) -> None:
+    async def _stream(self, reply: Reply, trial: Trial, deadlines: Deadlines) -> None:
         content_type = reply.headers.get(b"content-type", b"")
         if not content_type.startswith(b"text/event-stream") and not is_stream(content_type):
             await self._not_a_stream(reply, trial, deadlines, content_type)
-        self._held = []
-        stream = Stream(trial.model.name, asked)
+        trial.held = []
+        stream = Stream(trial.model.name, self._asked)
         try:
             await self._events(reply, trial, deadlines, stream)
         finally:
@@ -256,6 +264,8 @@ class Relaying:
                     self._hold_back(out, trial)
                 if stream.done:
                     raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+            if self.race is not None:
+                await self.race.won(trial)
             self._commit(trial, stream)
             exchange.write(out)
             await self._flow(reply, stream, deadlines)
@@ -269,8 +279,8 @@ class Relaying:
         await self._rest(reply)
 
     def _hold_back(self, out: bytes, trial: Trial) -> None:
-        self._held.append(out)
-        if sum(map(len, self._held)) > MAX_HELD:  # rarely more than the role chunk
+        trial.held.append(out)
+        if sum(map(len, trial.held)) > MAX_HELD:  # rarely more than the role chunk
             name = trial.model.name
             raise Failed(
                 failure.BAD_ANSWER, f"model '{name}' sent more than {MAX_HELD} bytes of events without content"
@@ -282,7 +292,7 @@ class Relaying:
             data = await reply.read(deadlines.next(stream.characters))
             exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
-                await exchange.drain()
+                await exchange.drain(deadlines.client)
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
@@ -320,7 +330,7 @@ class Relaying:
 
     def _saw_content(self, trial: Trial) -> None:
         trial.saw_content()
-        self._turn.answered(self._loop.time(), trial.first_content)
+        trial.turn.answered(self._loop.time(), trial.first_content)
 
     async def _read_error(self, reply: Reply, deadlines: Deadlines) -> bytes:
         """Read an error's body, or its beginning: the status has said what failed, whatever becomes of the words."""
@@ -345,7 +355,7 @@ class Relaying:
         self._saw_content(trial)
         self.account.first_content = time.perf_counter() - self.account.t0
         self._start(trial)
-        for held in self._held:
+        for held in trial.held:
             self.exchange.write(held)
 
     def _start(self, trial: Trial) -> None:

@@ -18,13 +18,15 @@ from routes.route import Route
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Seconds. `connect` is for name, TCP and TLS; `idle` between bytes; `total` for all attempts of one route."""
+    """Seconds. `idle` is between bytes, `total` for all attempts of one route, `client` for a caller to take some."""
 
-    connect: float = 5.0
-    first_content: float = 60.0
+    connect: float = 2.0  # name and TCP
+    tls: float = 3.0
+    first_content: float = 30.0
     idle: float = 60.0
     idle_content: float = 180.0
     total: float = 600.0
+    client: float = 60.0
 
     def under(self, own: Mapping[str, float]) -> "Timeouts":
         """These, with a route's own over them."""

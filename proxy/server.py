@@ -164,13 +164,13 @@ class Protocol(asyncio.Protocol):
         if self.current is None and self.waiting and not self.transport.is_closing():
             self._run_next()
 
-    async def drain(self) -> None:
-        """Wait until the client has read enough. One that reads nothing at all is let go, as if it had left."""
+    async def drain(self, patience: float = SEND_DEADLINE) -> None:
+        """Wait until the client has read enough. One that takes nothing for so long is let go, as if it had left."""
         unsent = self.transport.get_write_buffer_size()
         while self.is_write_paused:
             if self._writable is None or self._writable.done():
                 self._writable = self.loop.create_future()
-            done, _ = await asyncio.wait((self._writable,), timeout=SEND_DEADLINE)
+            done, _ = await asyncio.wait((self._writable,), timeout=patience)
             before, unsent = unsent, self.transport.get_write_buffer_size()
             if not done and unsent >= before:
                 self.transport.abort()

@@ -32,6 +32,14 @@ class Fallback:
 
 
 @dataclass(frozen=True, slots=True)
+class Hedge:
+    """When a second endpoint of the model is asked beside the first: the first content wins."""
+
+    after: float  # seconds without content
+    budget: float  # share of the requests, and of the spend, that second calls may be
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Compiled; shared by all requests of a snapshot."""
 
@@ -42,6 +50,7 @@ class Route:
     params: tuple["Params", ...] = ()  # the route's own, then the model's: the first has the last word
     fallback: tuple[Fallback, ...] = ()  # the route's own list, in order; nested ones are followed at run time
     timeouts: Mapping[str, float] = field(default_factory=dict)  # seconds, by kind; over the model's
+    hedge: Hedge | None = None  # its own, or the model's
 
 
 def run(route: Route, ask: Ask) -> Generator[Effect, Relayed | None, None]:

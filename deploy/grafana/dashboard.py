@@ -21,6 +21,9 @@ PER_TOKEN = "pointsman_time_per_output_token_seconds"  # noqa: S105
 OVERHEAD = "pointsman_overhead_seconds"
 ATTEMPTS = "pointsman_upstream_attempts_total"
 FALLBACKS = "pointsman_fallbacks_total"
+RETRIES = "pointsman_retries_total"
+EJECTIONS = "pointsman_ejections_total"
+ENDPOINT_STATE = "pointsman_endpoint_state"
 CALLER_PROMPT = "pointsman_caller_prompt_total"
 SPLIT_SHARE = "pointsman_split_share"
 INFLIGHT = "pointsman_inflight_requests"
@@ -286,6 +289,8 @@ def reliability() -> list[list[Panel]]:
     # Every pair of routes and every failure has its series from the start: show those that happen.
     attempts = f"{rate(ATTEMPTS, 'model, endpoint, result', FAILED)} > 0"
     fallbacks = f"{rate(FALLBACKS, 'policy, from, to, reason')} > 0"
+    ejections = f"sum by (model, endpoint) (increase({series(EJECTIONS)}[$__rate_interval])) > 0"
+    state = f"max by (model, endpoint) ({series(ENDPOINT_STATE)})"
     return [
         [
             lines(
@@ -335,6 +340,29 @@ def reliability() -> list[list[Panel]]:
                 [(quantile(q, OVERHEAD, "api"), f"p{round(q * 100)} {{{{api}}}}") for q in (0.5, 0.95, 0.99)],
                 "s",
                 overrides=QUANTILE_STYLES,
+            ),
+        ],
+        [
+            lines(
+                "Endpoint state",
+                "0 in rotation, 1 cooling after a 429, 2 ejected, 3 waiting for its probe; of workers the highest.",
+                [(state, "{{model}} @ {{endpoint}}")],
+                "short",
+            ),
+            lines(
+                "Ejections",
+                "Times an endpoint was taken out of rotation: because it failed, or because it fell silent.",
+                [(ejections, "{{model}} @ {{endpoint}}")],
+                "short",
+                draw="bars",
+                stack="normal",
+                empty="None",
+            ),
+            lines(
+                "Retries per call",
+                "Share of a model's calls that were further ones. The budget for them, 20 % of requests, is a sixth.",
+                [(share(rate(RETRIES, "model"), rate(ATTEMPTS, "model")), "{{model}}")],
+                "percentunit",
             ),
         ],
     ]

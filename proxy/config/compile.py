@@ -13,6 +13,7 @@ from proxy.config.models import FORWARD, compile_models
 from proxy.config.parts import compile_policy, params
 from proxy.config.plan import PlannedPolicy, PlannedRoute
 from proxy.config.schema import MODEL_OF_REQUEST
+from proxy.config.schema import Hedge as Written
 from proxy.keys import Caller, KeyRing, digest
 from proxy.runtime import Limits, Server, Service, Snapshot
 from proxy.upstreams.budget import Retries
@@ -21,7 +22,7 @@ from proxy.wire.bounds import Bounds
 from routes.failure import DEFAULT_FALLBACK
 from routes.params import Params
 from routes.prompt import Prompt
-from routes.route import Fallback, Route
+from routes.route import Fallback, Hedge, Route
 
 # What stays out of the hash: the values of these keys, at these depths of the sections that have secrets.
 _SECRET: Final = ("api_key", "api_keys", "admin_key", "key", "proxy", "headers")
@@ -76,7 +77,7 @@ def _server(draft: Draft) -> Server:
 
 def _retries(draft: Draft) -> Retries:
     written = draft.config.retries
-    return Retries(written.budget, float(written.floor), written.spend, written.attempts)
+    return Retries(written.budget, float(written.floor), written.spend, written.attempts, written.pause)
 
 
 def _ejection(draft: Draft) -> Ejection:
@@ -160,7 +161,12 @@ def _route(draft: Draft, policy: PlannedPolicy, planned: PlannedRoute, fallback:
         params=(*own, *of_model),
         fallback=fallback,
         timeouts=spec.timeouts.given(),
+        hedge=_hedge(spec.hedge or (None if _forwards(draft, planned) else draft.config.models[model].hedge)),
     )
+
+
+def _hedge(written: Written | None) -> Hedge | None:
+    return Hedge(written.after, written.budget) if written is not None else None
 
 
 def _prompt(draft: Draft, ref: str | None) -> Prompt | None:

@@ -19,6 +19,7 @@ from proxy.runtime import Timeouts as RuntimeTimeouts
 from proxy.upstreams.base import TLS, Target
 from routes.params import DIALECTS
 
+REASONING: Final = 300.0  # seconds to the first content of a model that thinks, where nothing else is said
 FORWARD: Final = "request@{}"  # what a model that forwards asked names to an upstream is called
 
 
@@ -91,7 +92,7 @@ def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, tuple[Tar
                 place.model or name,
                 share / len(servers),
                 (dialect,),
-                timeouts(draft, *given, spec.timeouts),
+                timeouts(draft, *given, spec.timeouts, reasoning=spec.reasoning),
                 place.priority,
                 place.max_in_flight,
             )
@@ -124,9 +125,9 @@ def _own_target(draft: Draft, path: PathKey, spec: Model) -> Target:
     return replace(own, client="litellm", provider=provider, headers=())
 
 
-def timeouts(draft: Draft, *given: Timeouts) -> RuntimeTimeouts:
+def timeouts(draft: Draft, *given: Timeouts, reasoning: bool = False) -> RuntimeTimeouts:
     """The defaults with the config's and these over them, later ones first."""
-    merged: dict[str, float] = {}
+    merged: dict[str, float] = {"first_content": REASONING} if reasoning else {}
     for each in (draft.config.timeouts, *given):
         merged |= each.given()
     return RuntimeTimeouts(**merged)

@@ -15,6 +15,7 @@ from proxy.config.values import (
     Interval,
     Moment,
     Name,
+    Patience,
     PolicyName,
     SecretText,
     Share,
@@ -43,13 +44,17 @@ class Section(BaseModel):
 
 
 class Timeouts(Section):
-    connect: Timeout | None = Field(default=None, description="Name look-up, TCP and TLS together.")
+    connect: Timeout | None = Field(default=None, description="Name look-up and TCP.")
+    tls: Timeout | None = Field(default=None, description="The TLS handshake.")
     first_content: Timeout | None = Field(
         default=None, description="From sending to the first content of the answer."
     )
     idle: Timeout | None = Field(default=None, description="Between two pieces of the answer, comments included.")
     idle_content: Timeout | None = Field(default=None, description="Between two pieces of content.")
     total: Timeout | None = Field(default=None, description="A route's answer, from start to end, retries included.")
+    client: Patience | None = Field(
+        default=None, description="Between two pieces that the caller takes of a stream; at most 60s."
+    )
 
     def given(self) -> dict[str, float]:
         return {kind: seconds for kind, seconds in self.__dict__.items() if seconds is not None}
@@ -64,6 +69,16 @@ class Retries(Section):
     attempts: Annotated[int, Field(ge=1, le=3), WHOLE] = Field(
         default=3, description="Calls of models for one request at most, fallbacks included."
     )
+    pause: Duration = Field(
+        default=2.0, description="At most, before the same endpoint is called again; 0s: it never is."
+    )
+
+
+class Hedge(Section):
+    """A second call of a model, at another of its endpoints, where the first is late: the first content wins."""
+
+    after: Timeout = Field(description="How late: from the call to its first content.")
+    budget: Share = Field(default=0.02, description="Of the requests, and of the spend, what second calls may be.")
 
 
 class Ejection(Section):
@@ -232,6 +247,10 @@ class Model(Connection):
         default=None, description="Request parameters to default, set, drop or rename."
     )
     cache_ttl: Duration = Field(default=300.0, description="How long the vendor's prompt cache lives.")
+    reasoning: Flag = Field(
+        default=False, description="It thinks long before its first content: `first_content` is 300s by default."
+    )
+    hedge: Hedge | None = Field(default=None, description="When to ask a second endpoint; default: never.")
     affinity: Literal["conversation", "user", "none"] = Field(
         default="none", description="What stays at one endpoint, so that the vendor's prompt cache serves it."
     )
@@ -290,6 +309,7 @@ class Route(Section):
     )
     fallback: Fallbacks = Field(default=[], description="Routes to try when this one fails before any content.")
     timeouts: Timeouts = Field(default=Timeouts(), description="Over the model's.")
+    hedge: Hedge | None = Field(default=None, description="Over the model's.")
 
 
 def _as_outcome(value: Any) -> Any:

@@ -49,6 +49,7 @@ def wrong(code: str, message: str) -> PydanticCustomError:
     return PydanticCustomError(code, "{text}", {"text": message})  # type: ignore[arg-type,unused-ignore]  # wants a literal code: ours are, at the callers
 
 
+LONGEST_PATIENCE: Final = 60.0  # seconds: after so many the kernel ends a connection whose peer takes nothing
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|m|h|d)\Z")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?\Z")
@@ -94,6 +95,13 @@ def _interval(value: Any) -> float:
     seconds = _duration(value)
     if seconds < 0.01:
         raise wrong("bad-duration", "an interval must be 10ms or longer")
+    return seconds
+
+
+def _patience(value: Any) -> float:
+    seconds = _timeout(value)
+    if seconds > LONGEST_PATIENCE:
+        raise wrong("bad-duration", "the listener itself gives a client up after 60s: write at most `60s`")
     return seconds
 
 
@@ -189,6 +197,7 @@ _AS_SIZE: Final = {
 
 Duration = Annotated[float, BeforeValidator(_duration), WithJsonSchema(_AS_DURATION)]
 Timeout = Annotated[float, BeforeValidator(_timeout), WithJsonSchema(_AS_DURATION)]
+Patience = Annotated[float, BeforeValidator(_patience), WithJsonSchema(_AS_DURATION)]
 Interval = Annotated[float, BeforeValidator(_interval), WithJsonSchema(_AS_DURATION)]
 Size = Annotated[int, BeforeValidator(_size), WithJsonSchema(_AS_SIZE)]
 Share = Annotated[

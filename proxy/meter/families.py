@@ -100,7 +100,7 @@ FALLBACKS = Family(
 RETRIES = Family(
     "pointsman_retries_total",
     "counter",
-    "Further calls of the same model at another endpoint, by the failure class that caused them.",
+    "Further calls of the same model after one that failed, by the failure class that caused them.",
     ("model", "reason"),
 )
 EJECTIONS = Family(

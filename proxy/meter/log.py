@@ -230,7 +230,10 @@ def fields(s: Settled, timestamp: datetime, level: str = "info") -> dict[str, An
 
 
 def _attempt(a: Attempt) -> dict[str, Any]:
-    return {"route": a.route, "model": a.model, "endpoint": a.endpoint, "result": a.result, "ms": _ms(a.duration)}
+    said = {"route": a.route, "model": a.model, "endpoint": a.endpoint, "result": a.result, "ms": _ms(a.duration)}
+    if a.role == "hedge":  # the other roles show in the order
+        said["role"] = a.role
+    return said
 
 
 def _tokens(attempts: tuple[Attempt, ...]) -> dict[str, int]:

@@ -188,6 +188,8 @@ class Meters:
 
     def _fell_back(self, policy: str, attempts: tuple[Attempt, ...]) -> None:
         for failed, next_one in pairwise(attempts):
+            if failed.role == "hedge":  # it ran beside the next one, not before it
+                continue
             if next_one.route == failed.route:
                 self._of(families.RETRIES).cell(self._clean("model", failed.model), failed.result).value += 1
             elif next_one.role == "fallback":

@@ -74,7 +74,7 @@ def _of_upstreams(snapshot: Snapshot) -> Iterator[tuple[Family, Labels]]:
         for name in {endpoint.target.name: None for endpoint in model.endpoints}:
             yield families.ENDPOINT_STATE, (model.name, name)
             yield families.EJECTIONS, (model.name, name)
-        for reason in sorted(RETRIED) if len(model.endpoints) > 1 else ():
+        for reason in sorted(RETRIED):
             yield families.RETRIES, (model.name, reason)
         for endpoint, result in product(model.endpoints, RESULTS):
             yield families.ATTEMPTS, (model.name, endpoint.target.name, result)
@@ -90,7 +90,7 @@ def _of_requests(tenant: str, service: Service) -> Iterator[tuple[Family, Labels
 def _of_money(tenant: str, service: Service, source: str) -> Iterator[tuple[Family, Labels]]:
     policy = service.policy.name
     for _, decided in _decided(service):
-        for route, role in _takers(decided):
+        for route, role in _booked(decided):
             for kind in KINDS:
                 labels = (tenant, policy, route.name, route.model, prompt_of(route), role, kind, source)
                 yield families.TOKENS, labels
@@ -153,6 +153,12 @@ def _takers(decided: Route) -> Iterator[tuple[Route, str]]:
     """The routes that may answer where this one was decided, and the role under which each is booked."""
     for route in _flat(decided, {}):
         yield route, "primary" if route is decided else "fallback"
+
+
+def _booked(decided: Route) -> Iterator[tuple[Route, str]]:
+    """These, and those that may be asked beside another and lose."""
+    yield from _takers(decided)
+    yield from ((route, "hedge") for route in _flat(decided, {}) if route.hedge is not None)
 
 
 def _flat(route: Route, causes: dict[str, frozenset[str]]) -> Iterator[Route]:

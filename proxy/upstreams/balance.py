@@ -12,12 +12,16 @@ from typing import Final
 from policies.split import encode, score
 from proxy.runtime import Endpoint, Model
 from proxy.upstreams.base import Failed, Target
-from proxy.upstreams.budget import Budget, Retries
+from proxy.upstreams.budget import Budget, Retries, Stakes
 from proxy.upstreams.health import DECAY, IN, Ejection, Health
+from proxy.upstreams.silence import Silence, Waiting
 from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
+FAILING: Final = 8.0  # times its share of failures an endpoint counts as busier: at 20 % it is clearly so
+FILLS: Final = 3.0  # slow starts until one that came back has as many long answers under way as the others
+LOOK: Final = 0.05  # seconds between two looks at who has fallen silent
 NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
 SAME_UPSTREAM: Final = 2  # calls of one upstream for one request
 FULL_WAIT: Final = 1.0  # seconds a caller is told to wait for a place below `max_in_flight`
@@ -57,12 +61,14 @@ class Rotation:
         healths: Sequence[Health],
         ejection: Ejection,
         budget: Budget,
+        stakes: Stakes,
         pending: Callable[[Target], int],
         ejected: Callable[[str, str, float], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.model = model
         self.budget = budget
+        self.stakes = stakes
         self.places = tuple(
             Place(index, endpoint, health, len(healths))
             for index, (endpoint, health) in enumerate(zip(model.endpoints, healths, strict=True))
@@ -72,14 +78,12 @@ class Rotation:
         self._ejected = ejected
         self._chance = chance
         self._only = self.places[0] if len(self.places) == 1 else None
+        self.is_pool = self._only is None
+        self._look = 0.0  # when to listen for silence again
         self._groups = tuple(
             tuple(place for place in self.places if place.endpoint.priority == priority)
             for priority in sorted({endpoint.priority for endpoint in model.endpoints})
         )
-
-    @property
-    def is_pool(self) -> bool:
-        return self._only is None
 
     @property
     def in_flight(self) -> int:
@@ -96,6 +100,8 @@ class Rotation:
             # Never left out, not even while it cools: nobody could answer instead, and what one large request was
             # refused, a small one may get.
             return self._only if not tried and self._only.has_room else None
+        if now >= self._look:
+            self._listen(now)
         for group in self._groups:
             left = [place for place in group if place.has_room and may(place, tried)] if tried else group
             found = self._of_group(left, now, not tried, key)
@@ -110,7 +116,7 @@ class Rotation:
             if health.is_out:
                 if may_probe and health.is_due(now) and place.has_room:
                     return place
-            elif now >= health.cool_until and place.has_room:
+            elif now >= health.cool_until and place.has_room and not (health.is_wary and health.is_awaited):
                 ready.append(place)
         if len(ready) < 2:
             return ready[0] if ready else None
@@ -149,7 +155,13 @@ class Rotation:
         load = (one.health.in_flight + 1) / share / ((other.health.in_flight + 1) / shares[second])
         if not one.health.in_flight:
             load = min(load, 1.0)  # an idle one is not busy, however small its share
-        return other if load * slowness(one.health, other.health, now) > CLEARLY else one
+        if now - other.health.back < FILLS * self.ejection.slow_start:
+            load = min(load, 1.0)  # of one that has just come back, idleness says nothing
+        load *= slowness(one.health, other.health, now)
+        load *= (1 + FAILING * one.health.failing(now, self.ejection)) / (
+            1 + FAILING * other.health.failing(now, self.ejection)
+        )
+        return other if load > CLEARLY else one
 
     # --- refusing
 
@@ -166,35 +178,67 @@ class Rotation:
         message = f"model '{self.model.name}' cannot be called now: {why}"
         return Failed(failure.RATE_LIMITED, message, retry_after=min(wait, FULL_WAIT) if full else wait)
 
-    def begin(self, place: Place) -> "Turn":
-        return Turn(self, place)
+    def begin(self, place: Place, now: float = 0.0, streamed: bool = False, call: Waiting | None = None) -> "Turn":
+        """A call of it begins. `call`: what can be taken back when it falls silent; then `now` counts, too."""
+        return Turn(self, place, now, streamed, call)
 
-    def eject(self, place: Place, now: float, probe: bool) -> None:
+    def eject(self, place: Place, now: float, probe: bool) -> bool:
         """Take it out of rotation, unless no other is left in it."""
-        if probe or any(other.health.state(now) == IN for other in self.places if other is not place):
-            wait = place.health.eject(now, self.ejection, self._chance())
-            self._ejected(self.model.name, place.endpoint.target.name, wait)
+        if not probe and not any(other.health.state(now) == IN for other in self.places if other is not place):
+            return False
+        wait = place.health.eject(now, self.ejection, self._chance())
+        self._ejected(self.model.name, place.endpoint.target.name, wait)
+        return True
+
+    def _listen(self, now: float) -> None:
+        """Whoever has stopped answering is out, and what waits for it goes elsewhere, as far as it may."""
+        self._look = now + LOOK
+        for place in self.places:
+            health = place.health
+            if not health.is_awaited:
+                continue
+            if health.is_out:
+                if health.is_probed and health.is_hushed and health.is_silent(now, True):
+                    take_back(health)  # the probe: its caller need not wait for the timeout
+            elif health.is_silent(now) and self.eject(place, now, False):
+                health.is_hushed = True
+                take_back(health)
+
+    @property
+    def ejected(self) -> int:
+        return sum(place.health.is_out for place in self.places)
 
 
 class Turn:
     """One call of an endpoint while it runs: begun when it is made, to be `end`ed in a `finally`."""
 
-    __slots__ = ("_had_answered", "_is_probe", "_place", "_rotation")
+    __slots__ = ("_call", "_had_answered", "_is_probe", "_place", "_rotation", "_silence")
+    _silence: Silence  # where there is a call
 
-    def __init__(self, rotation: Rotation, place: Place) -> None:
+    def __init__(
+        self, rotation: Rotation, place: Place, now: float = 0.0, streamed: bool = False, call: Waiting | None = None
+    ) -> None:
         self._rotation = rotation
         self._place = place
         self._had_answered = False
         self._is_probe = place.health.begin()
+        self._call = call
+        if call is not None:
+            self._silence = place.health.silences[streamed]
+            self._silence.begin(call, now)
 
     def answered(self, now: float, latency: float | None) -> None:
         """Content has come, after so many seconds."""
         self._had_answered = True
+        if self._call is not None and latency is not None:
+            self._silence.answered(self._call, now, latency)
         self._place.health.answered(now, self._rotation.ejection, self._is_probe, latency)
 
     def failed(self, now: float, failed: Failed, is_known: bool = False) -> None:
         """`is_known`: this very request has failed everywhere before, so it is held against no one."""
         rotation, health = self._rotation, self._place.health
+        if self._call is not None and failed.failure != failure.TIMEOUT:
+            self._silence.heard(now)
         if failed.failure == failure.RATE_LIMITED:
             if rotation.model.forwards:  # the limit may be of one model among those that callers name
                 health.answered(now, rotation.ejection, self._is_probe)
@@ -209,7 +253,17 @@ class Turn:
             rotation.eject(self._place, now, self._is_probe)
 
     def end(self) -> None:
+        if self._call is not None:
+            self._silence.end(self._call)
+            self._call = None  # it knows its request, which knows this turn
         self._place.health.end(self._is_probe)
+
+
+def take_back(health: Health) -> None:
+    """What waits for its first content goes elsewhere, as far as it may; the rest waits on."""
+    for silence in health.silences:
+        for call in silence:
+            call.move()
 
 
 def may(place: Place, tried: Sequence[Place]) -> bool:
@@ -220,12 +274,14 @@ def may(place: Place, tried: Sequence[Place]) -> bool:
 def slowness(one: Health, other: Health, now: float) -> float:
     """How many times slower `one` is, a tenth of a second aside.
 
-    Old figures lose their weight: whoever is left alone is forgiven in time.
+    Old figures lose their weight: whoever is left alone is forgiven in time, and tried by one call at a time.
     """
     a, b = one.latency, other.latency
     if not a or not b:
         return 1.0
-    if a > b:
+    if (one if a > b else other).is_awaited:
+        pass
+    elif a > b:
         a = b + (a - b) * math.exp((one.measured - now) / DECAY)
     else:
         b = a + (b - a) * math.exp((other.measured - now) / DECAY)
@@ -255,9 +311,9 @@ class Rotations:
     ) -> None:
         self._pending = pending
         self._ejected = ejected
-        self._chance = chance
+        self.chance = chance
         self._healths: dict[tuple[Target, str], Health] = {}
-        self._budgets: dict[str, Budget] = {}
+        self._budgets: dict[str, tuple[Budget, Stakes]] = {}
         # by identity: hashing a model takes longer than choosing; the rotation keeps its model alive
         self._by_id: dict[int, Rotation] = {}
         self.suspects: dict[int, float] = {}  # requests, hashed, that have just failed everywhere: until when
@@ -268,8 +324,8 @@ class Rotations:
 
     def _make(self, model: Model, ejection: Ejection) -> Rotation:
         healths = [self._healths.setdefault((each.target, each.model), Health()) for each in model.endpoints]
-        budget = self._budgets.setdefault(model.name, Budget())
-        made = Rotation(model, healths, ejection, budget, self._pending, self._ejected, self._chance)
+        budget, stakes = self._budgets.setdefault(model.name, (Budget(), Stakes()))
+        made = Rotation(model, healths, ejection, budget, stakes, self._pending, self._ejected, self.chance)
         self._by_id[id(model)] = made
         return made
 

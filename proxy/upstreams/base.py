@@ -54,7 +54,8 @@ class Call:
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()  # the few of the client's that are allow-listed
     stream: bool = False
-    connect_timeout: float = 5.0  # seconds, for name, TCP and TLS together
+    connect_timeout: float = 2.0  # seconds, for name and TCP
+    tls_timeout: float = 3.0  # seconds, for the handshake after that
 
 
 class Reply(Protocol):
@@ -117,11 +118,11 @@ class Failed(Exception):
         super().__init__(message)
         self.failure = failure_class
         self.message = message
-        self.phase = phase  # of a timeout: connect, first_content, idle, total
+        self.phase = phase  # of a timeout: connect, tls, first_content, idle, total; of a connect: tls, too
         self.status = status  # the upstream's HTTP status, if one came
         self.retry_after = retry_after  # seconds
         self.error = error  # the upstream's own `error` object, for classes that keep its four fields
 
 
-def connect_failed(message: str) -> Failed:
-    return Failed(failure.CONNECT, message)
+def connect_failed(message: str, phase: str | None = None) -> Failed:
+    return Failed(failure.CONNECT, message, phase=phase)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
+SAVED: Final = 10.0  # second calls that can be earned ahead
+LATELY: Final = 32  # requests over which their mean cost is taken
 SPAN: Final = 10.0  # seconds: what is remembered is one to two spans old
 
 
@@ -14,6 +16,7 @@ class Retries:
     floor: float = 3.0  # retries a second that are always allowed
     spend: float = 0.05  # of the money spent in that time, what failed attempts may cost
     attempts: int = 3  # calls of models for one request, fallbacks included
+    pause: float = 2.0  # seconds at most before the same endpoint is called again; 0: it never is
 
 
 class Budget:
@@ -56,3 +59,35 @@ class Budget:
         self._past = self._now if now < self._ends + SPAN else [0, 0, 0, 0, 0]
         self._now = [0, 0, 0, 0, 0]
         self._ends = now + SPAN
+
+
+class Stakes:
+    """What second calls of a model may cost: every request, and every dollar, earns the next ones a share."""
+
+    __slots__ = ("_calls", "_mean", "_money")
+
+    def __init__(self) -> None:
+        self._calls = 0.0  # second calls that have been earned
+        self._money = 0.0  # pico-dollars that they may lose
+        self._mean = 0.0  # pico-dollars that a request costs
+
+    def begin(self, share: float) -> None:
+        """A request begins that may be hedged."""
+        self._calls = min(self._calls + share, SAVED)
+
+    def paid(self, cost: int, share: float) -> None:
+        """The answer has cost so much."""
+        self._mean += (cost - self._mean) / (LATELY if self._mean else 1)
+        self._money = min(self._money + share * cost, SAVED * self._mean)
+
+    def take(self) -> float | None:
+        """Set aside what a second call may lose; None where it has not been earned. To be given back as `lost`."""
+        if self._calls < 1 or self._money < self._mean:
+            return None
+        self._calls -= 1
+        self._money -= self._mean
+        return self._mean
+
+    def lost(self, stake: float, cost: int) -> None:
+        """The second call is over; the loser has cost so much."""
+        self._money += stake - cost

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.upstreams.silence import Silence
+
 IN, COOLING, EJECTED, PROBING = range(4)  # the states, as the metric `pointsman_endpoint_state` shows them
 
 DECAY: Final = 10.0  # seconds in which an observed latency loses most of its weight
@@ -47,12 +49,15 @@ class Health:
         "cool_until",
         "ejections",
         "in_flight",
+        "is_hushed",
         "is_out",
         "is_probed",
         "is_told",
+        "is_wary",
         "latency",
         "measured",
         "out_until",
+        "silences",
     )
 
     def __init__(self) -> None:
@@ -61,12 +66,15 @@ class Health:
         self.measured = 0.0  # when last
         self.consecutive = 0  # failures in a row
         self.is_out = False  # ejected, until a probe succeeds
+        self.is_hushed = False  # ejected because it said nothing: any answer to what still waits brings it back
         self.is_probed = False  # the one probe is under way
         self.out_until = 0.0
         self.back = -math.inf  # when it last came back into rotation
         self.ejections = 0  # in a row, each twice as long as the one before
         self.cool_until = 0.0
         self.is_told = False  # the server itself named `cool_until`; else it is our guess
+        self.is_wary = False  # it has refused: until it answers, one call at a time
+        self.silences = (Silence(), Silence())  # of whole answers, and of streams
         self._out_for = 0.0
         self._refusals = 0
         self._total = self._failed = self._old_total = self._old_failed = 0  # of two halves of the window
@@ -85,6 +93,26 @@ class Health:
         """The share of its weight that it gets: rises in a line after a good probe."""
         age = now - self.back
         return 1.0 if age >= rules.slow_start else max(LOWEST_RAMP, age / rules.slow_start)
+
+    def is_silent(self, now: float, is_probe: bool = False) -> bool:
+        """Whether it has stopped answering, as far as it can be told before timeouts tell."""
+        whole, streamed = self.silences
+        return whole.is_odd(now, is_probe) or streamed.is_odd(now, is_probe)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Calls wait for its first content."""
+        whole, streamed = self.silences
+        return bool(whole.waiting or streamed.waiting)
+
+    def failing(self, now: float, rules: Ejection) -> float:
+        """The share of failures of late, where there are not enough to eject it."""
+        if not (self._failed or self._old_failed) or now >= self._half_ends + rules.window / 2:
+            return 0.0
+        failed, total = self._failed, self._total
+        if now < self._half_ends:
+            failed, total = failed + self._old_failed, total + self._old_total
+        return failed / total if total >= rules.requests else 0.0
 
     # --- a call
 
@@ -105,6 +133,7 @@ class Health:
         """The server does its work. `latency`: seconds to the first content."""
         self._return(now, probe)
         self.consecutive = self._refusals = 0
+        self.is_wary = False
         if now >= self._half_ends:
             self._turn(now, rules)
         self._total += 1
@@ -118,6 +147,7 @@ class Health:
     def refused(self, now: float, wait: float | None, probe: bool) -> None:
         """A 429: no failure. `wait`: seconds the server asks for; None: it does not say, so we guess."""
         self._return(now, probe)
+        self.is_wary = True
         if wait is not None:
             self.cool_until = max(now + wait, self.cool_until if self.is_told else 0.0)
             self.is_told = True
@@ -154,8 +184,8 @@ class Health:
         return wait
 
     def _return(self, now: float, probe: bool) -> None:
-        if probe and self.is_out:
-            self.is_out = False
+        if self.is_out and (probe or self.is_hushed):
+            self.is_out = self.is_hushed = False
             self.back = now
             self.consecutive = 0
             self._total = self._failed = self._old_total = self._old_failed = 0

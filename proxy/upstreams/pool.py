@@ -5,6 +5,7 @@ reply. Every change of hands is synchronous, so a cancel can only fall between t
 """
 
 import asyncio
+import socket
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from typing import Any
@@ -83,7 +84,7 @@ class Pool:
                 retried = True
                 self.stale_retries += 1
                 connection.abort()
-                connection = await self._open(min(self._loop.time() + call.connect_timeout, deadline))
+                connection = await self._open(call, deadline)
             except BaseException:  # also a cancellation: whatever ends the call, its slot goes back
                 self.release(connection)
                 raise
@@ -115,10 +116,10 @@ class Pool:
 
     async def _acquire(self, call: Call, deadline: float) -> Connection:
         """Open a connection, or queue for one when all slots are taken: first come, first served."""
-        give_up = min(self._loop.time() + call.connect_timeout, deadline)
         if self.size < self._max:
             self.size += 1
-            return await self._open(give_up)
+            return await self._open(call, deadline)
+        give_up = min(self._loop.time() + call.connect_timeout, deadline)
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters[waiter] = None
         timer = self._loop.call_at(give_up, self._give_up, waiter)
@@ -131,7 +132,7 @@ class Pool:
             raise
         finally:
             timer.cancel()
-        return connection or await self._open(give_up)
+        return connection or await self._open(call, deadline)
 
     def _give_up(self, waiter: asyncio.Future[Connection | None]) -> None:
         self._waiters.pop(waiter, None)
@@ -203,44 +204,56 @@ class Pool:
 
     # Connecting
 
-    async def _open(self, give_up: float) -> Connection:
+    async def _open(self, call: Call, deadline: float) -> Connection:
         """Connect on a slot already taken; the slot is freed when that fails."""
         self.connecting += 1
+        phase = "connect"
         try:
+            give_up = min(self._loop.time() + call.connect_timeout, deadline)
             async with asyncio.timeout_at(give_up):
-                return await self._connect(give_up)
+                sock = await self._dial(give_up)
+            phase = "tls"
+            async with asyncio.timeout_at(min(self._loop.time() + call.tls_timeout, deadline)):
+                return await self._wrap(sock)
         except BaseException as error:  # also a cancellation: the slot was taken before
             self._free_slot()
             if isinstance(error, TimeoutError):
-                why = f"{self._name!r} could not be connected to in time"
-                raise Failed(failure.TIMEOUT, why, phase="connect") from None
+                what = "could not be connected to" if phase == "connect" else "did not end its TLS handshake"
+                raise Failed(failure.TIMEOUT, f"{self._name!r} {what} in time", phase=phase) from None
             if isinstance(error, OSError):
-                raise connect_failed(f"{self._name!r} could not be connected to: {tls.reason(error)}") from error
+                why = f"{self._name!r} could not be connected to: {tls.reason(error)}"
+                raise connect_failed(why, phase if self._context else "connect") from error
             raise
         finally:
             self.connecting -= 1
 
-    async def _connect(self, give_up: float) -> Connection:
+    async def _dial(self, give_up: float) -> socket.socket:
         """Try the host's addresses in order. None may use up the time of those after it."""
         addresses = await self._addresses.get()
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             now = self._loop.time()
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: else small packets wait
             try:
+                sock.setblocking(False)
                 async with asyncio.timeout_at(now + (give_up - now) / left):
-                    return await self._connect_to(address)
-            except OSError:  # TimeoutError among them
-                if left == 1:
+                    await self._loop.sock_connect(sock, (address, self._origin.port))
+                return sock
+            except BaseException as error:  # also a cancellation: nobody else knows this socket
+                sock.close()
+                if left == 1 or not isinstance(error, OSError):  # TimeoutError is one
                     raise
         raise OSError("no address")
 
-    async def _connect_to(self, address: str) -> Connection:
+    async def _wrap(self, sock: socket.socket) -> Connection:
+        """Make a connection of a connected socket, with TLS where the target has it."""
         connection = Connection(self._name, self._on_idle_loss)
         name = self._origin.host if self._context else None  # SNI, and what the certificate must be for
         try:
-            await self._loop.create_connection(
-                lambda: connection, address, self._origin.port, ssl=self._context, server_hostname=name
-            )
+            await self._loop.create_connection(lambda: connection, sock=sock, ssl=self._context, server_hostname=name)
         except BaseException:  # a cancellation may come when the connection is made already
             connection.abort()
+            if connection.lost:
+                sock.close()
             raise
         return connection

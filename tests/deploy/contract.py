@@ -12,6 +12,8 @@ COUNTERS = {
     "pointsman_baseline_uncached_cost_usd_total": ("tenant", "policy", "route", "baseline", "source"),
     "pointsman_upstream_attempts_total": ("model", "endpoint", "result"),
     "pointsman_fallbacks_total": ("policy", "from", "to", "reason"),
+    "pointsman_retries_total": ("model", "reason"),
+    "pointsman_ejections_total": ("model", "endpoint"),
     "pointsman_caller_prompt_total": ("policy", "result"),
     "pointsman_unpriced_requests_total": ("model",),
     "pointsman_config_reloads_total": ("result",),
@@ -25,6 +27,7 @@ HISTOGRAMS = {
 GAUGES = {
     "pointsman_split_share": ("policy", "rule", "route"),
     "pointsman_inflight_requests": ("policy",),
+    "pointsman_endpoint_state": ("model", "endpoint"),
     "pointsman_config_last_reload_successful": (),
     "pointsman_config_info": ("hash",),
 }

@@ -96,6 +96,7 @@ class Traffic:
             for way in self.chance.choices(WAYS, [way.weight for way in WAYS], k=requests):
                 self.request(way)
             self.reject()
+            self.retry("strong")
             self.count["pointsman_unpriced_requests_total"].labels("experiment").inc()
             self.count["pointsman_config_reloads_total"].labels("success").inc()
             for policy in ("support", "triage"):
@@ -146,6 +147,13 @@ class Traffic:
         reason = self.chance.choice(("timeout", "rate_limited", "connect"))
         self.count["pointsman_fallbacks_total"].labels(way.policy, way.route, "strong", reason).inc()
         self.attempt(way.model, reason)
+
+    def retry(self, model: str) -> None:
+        """An endpoint is ejected, and what it failed is called elsewhere."""
+        self.count["pointsman_retries_total"].labels(model, "upstream_5xx").inc()
+        self.count["pointsman_ejections_total"].labels(model, "vllm").inc()
+        self.gauge["pointsman_endpoint_state"].labels(model, "vllm").set(self.chance.randint(0, 3))
+        self.attempt(model, "upstream_5xx")
 
     def reject(self) -> None:
         """A caller without a key: turned away before any decision."""

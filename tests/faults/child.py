@@ -14,8 +14,10 @@ from collections import Counter
 from typing import Any
 
 from proxy.supervisor import Supervisor
+from tests.faults import nameserver
 
 GAUGE = "POINTSMAN_TEST_GAUGE"  # the path of the gauge's socket
+NAMES = "POINTSMAN_TEST_NAMES"  # set: names below .test are answered by tests.faults.nameserver
 SABOTAGE = "POINTSMAN_TEST_SABOTAGE"  # a name in tests.faults.sabotage
 TICK = 0.005  # seconds between looks at the event loop's lag
 KEPT = 100_000  # lags: some eight minutes
@@ -29,7 +31,7 @@ STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork
 class Gauge:
     """Tells on a unix socket how many tasks there are, how late the loop was, and what held it up.
 
-    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off.
+    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off, `@MODE` the name server.
     """
 
     def __init__(self, path: str) -> None:
@@ -86,6 +88,8 @@ class Gauge:
             from tests.faults import sabotage
 
             sabotage.switch(word[1:])
+        if word.startswith("@"):
+            nameserver.switch(word[1:])
         if word == "!":
             self._lags, self._calls, self._busiest, self._serving = [], Counter(), 0.0, True
         writer.write(json.dumps(report).encode())
@@ -95,6 +99,8 @@ class Gauge:
 
 
 def main() -> None:
+    if os.environ.get(NAMES):
+        nameserver.install()
     if name := os.environ.get(SABOTAGE):
         from tests.faults import sabotage
 

@@ -32,17 +32,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         RESULTS.write_text(written(rows, before, os.cpu_count() or 1))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The rig is young: `make faults` runs it, `make test` does not yet.
-
-    Its figures and three of its sabotages still differ with the machine's load and with pools of endpoints.
-    """
-    here = os.path.dirname(__file__)
-    for item in items:
-        if str(item.path).startswith(here):
-            item.add_marker(pytest.mark.slow)
-
-
 @pytest.fixture(params=["short", pytest.param("long", marks=LONG)])
 def form(request: pytest.FixtureRequest) -> Form:
     """Each scenario has a short form and a long one."""

@@ -40,6 +40,7 @@ server: {{hold: {hold}, keep_alive_comment: 100ms, max_body: {max_body}, drain: 
 keys:
   - {{name: acme, key: sk-acme-canary-0123456789, tenant: acme}}
   - {{name: bolt, key: sk-bolt-canary-9876543210, tenant: bolt}}
+retries: {{pause: 0s}}
 timeouts: {{connect: 2s, first_content: 20s, idle: 20s, total: {total}}}
 upstreams:
   strong: {{base_url: "{strong}", api_key: sk-upstream-strong-canary-7, dialect: openai{limits}}}

@@ -172,7 +172,10 @@ def retry_after_content() -> None:
 
 @sabotage
 def too_many_attempts() -> None:
+    """Fallbacks go on although as many calls have been made as one request may make."""
+    relayed = relay.Relaying._relayed
     put(route, "MAX_ATTEMPTS", 10)
+    put(relay.Relaying, "_relayed", lambda self, failed: dataclasses.replace(relayed(self, failed), spent=False))
 
 
 @sabotage
@@ -196,7 +199,7 @@ def usage_not_hidden() -> None:
 
 @sabotage
 def no_idle_timeout() -> None:
-    put(deadlines.Deadlines, "next", lambda self: self._loop.time() + 3600)
+    put(deadlines.Deadlines, "next", lambda self, progress=0: self._loop.time() + 3600)
 
 
 @sabotage

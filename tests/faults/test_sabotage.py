@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from tests.faults import scenarios
+from tests.faults import invariants, scenarios
 from tests.faults.invariants import SOON
 from tests.faults.rig import Rig
 from tests.faults.sabotage import SABOTAGES
@@ -100,6 +100,7 @@ def broken(running: Rig) -> Iterator[Rig]:
     yield running
     running.patience = SOON
     running.sabotage("")
+    invariants.quiet(running)  # what the sabotage left running is not the next one's
     running.forget()
 
 

@@ -57,7 +57,7 @@ async def test_the_keep_alive_race(form: Form, rows: Rows) -> None:
     idle = 0.02
     with Rig() as rig:
         rig.tuned.keep_alive = idle
-        tries = 100 if form == "short" else 5000
+        tries = 50 if form == "short" else 5000
         bad = 0
         async with await Client.open(rig.proxy.url) as client:
             for number in range(tries):

@@ -17,6 +17,7 @@ version: 1
 server: {{hold: 200ms, keep_alive_comment: 100ms, max_body: 1MiB}}
 keys:
   - {{name: team, key: sk-team-0123456789abcdef, tenant: acme}}
+retries: {{pause: 0s}}
 timeouts: {{connect: 1s, first_content: 2s, idle: 1s, idle_content: 1500ms, total: 20s}}
 upstreams:
   strong: {{base_url: "{strong}", api_key: sk-upstream-strong-canary, dialect: openai}}

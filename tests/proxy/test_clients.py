@@ -19,6 +19,7 @@ from tests.proxy.conftest import KEY, PROMPT
 CONFIG = """
 version: 1
 keys: [{{name: team, key: sk-team-0123456789abcdef, tenant: acme}}]
+retries: {{pause: 0s}}
 timeouts: {{connect: 20s, first_content: 60s, idle: 60s, total: 60s}}
 upstreams:
   strong: {{base_url: "{strong}", api_key: sk-upstream-strong-canary, dialect: openai}}

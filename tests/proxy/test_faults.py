@@ -23,6 +23,7 @@ CONFIG = """
 version: 1
 server: {{hold: 60s}}
 keys: [{{name: team, key: sk-team-0123456789abcdef, tenant: acme}}]
+retries: {{pause: 0s}}
 timeouts: {{connect: 10s, first_content: 60s, idle: 60s, total: 60s}}
 models:
   strong:

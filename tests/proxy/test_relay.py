@@ -1,4 +1,8 @@
-"""With what body an endpoint is asked. Whole attempts are in `test_chat`, `test_faults` and `test_pools`."""
+"""With what body an endpoint is asked, and for how long a caller may take nothing. Attempts are in `test_chat`
+and `test_pools`."""
+
+import json
+import socket
 
 import orjson
 import pytest
@@ -6,8 +10,11 @@ import pytest
 from proxy.errors import BadRequest
 from proxy.relay import encoded
 from proxy.runtime import Endpoint
+from proxy.standins.standin import StandIn
 from proxy.upstreams.base import Target
 from routes.params import DIALECTS, Params
+from tests.harness import Proxy
+from tests.proxy.callers import body
 
 TARGET = Target("a", "http://127.0.0.1:1")
 
@@ -28,3 +35,24 @@ def test_what_json_cannot_say_is_the_callers_fault(value: object) -> None:
     with pytest.raises(BadRequest) as refused:
         encoded({"messages": [], "x": value}, endpoint("m"))
     assert refused.value.code == "invalid_json"
+
+
+def test_a_caller_who_takes_nothing_is_given_up() -> None:
+    """After the route's `client`, not the listener's own minute; the model is told to stop."""
+    with StandIn() as standin:
+        config = f"""
+version: 1
+timeouts: {{client: 1s}}
+models: {{m: {{base_url: "{standin.base_url}", price: {{input: 1, output: 1}}}}}}
+policies: {{p: {{routes: {{r: {{model: m, timeouts: {{client: 300ms}}}}}}, default: r}}}}
+"""
+        with Proxy(config) as proxy, socket.socket() as caller:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            caller.connect(("127.0.0.1", int(proxy.url.rpartition(":")[2])))
+            data = json.dumps(body("[[fault tokens=60000]]", stream=True)).encode()
+            head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json"
+            caller.sendall(f"{head}\r\ncontent-length: {len(data)}\r\n\r\n".encode() + data)
+            (line,) = proxy.requests(1)
+            assert (line["outcome"], line["status"]) == ("cancelled", 499)
+            assert line["ms"] >= 300
+            assert standin.journal[0].ended != "complete"

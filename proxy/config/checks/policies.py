@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.config.checks.servers import refuse_lonely_hedge
 from proxy.config.document import PathKey
 from proxy.config.draft import Draft
 from proxy.config.plan import PlannedPolicy, PlannedRoute, PlannedRule
@@ -32,6 +33,8 @@ def check_routes(draft: Draft) -> None:
             _check_forward(draft, route, owner)
         else:
             draft.refer("models", spec.model, (*path, "model"), owner)
+            if spec.hedge is not None and spec.model in draft.config.models:
+                refuse_lonely_hedge(draft, spec.model, (*path, "hedge"))
             if spec.at is not None:
                 draft.error((*path, "at"), "conflicting-keys", "`at` only goes with `model: request`", key=True)
         if spec.prompt is not None:

@@ -125,6 +125,8 @@ def check_models(draft: Draft) -> None:
             _refuse_server_keys(draft, name, model)
         for index, endpoint in enumerate(model.endpoints or []):
             draft.refer("upstreams", endpoint.at, (*path, "endpoints", index, "at"), f"model {name!r}")
+        if model.hedge is not None:
+            refuse_lonely_hedge(draft, name, (*path, "hedge"))
         if model.options and model.provider is None:
             draft.error(
                 (*path, "options"), "conflicting-keys", "`options` are LiteLLM's: they need `provider`", key=True
@@ -137,6 +139,17 @@ def check_models(draft: Draft) -> None:
         for name in [name for name, model in draft.config.models.items() if model.provider is not None]:
             message = f"model {name!r} is called through LiteLLM, which is not installed"
             draft.warn(("models", name, "provider"), "needs-litellm", message, "pip install 'pointsman[litellm]'")
+
+
+def refuse_lonely_hedge(draft: Draft, model: str, path: PathKey) -> None:
+    """A second call goes to another endpoint: there must be one."""
+    spec = draft.config.models[model]
+    places = [endpoint.at for endpoint in spec.endpoints] if spec.endpoints is not None else [spec.at or ""]
+    upstreams = [draft.config.upstreams.get(at) for at in places]
+    keys = sum(len(each.api_keys or [None]) if each is not None else 1 for each in upstreams)
+    if keys < 2 and draft.whole:
+        message = f"model {model!r} has one endpoint: there is no other to ask"
+        draft.error(path, "lonely-hedge", message, "give it two `endpoints`, or take `hedge` away", key=True)
 
 
 def _refuse_server_keys(draft: Draft, name: str, model: Model) -> None:

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from proxy.meter import reach
-from proxy.meter.families import FALLBACKS, FAMILIES, INFLIGHT, OVERHEAD, REQUESTS, RETRIES, UNPRICED
+from proxy.meter.families import COST, FALLBACKS, FAMILIES, INFLIGHT, OVERHEAD, REQUESTS, RETRIES, UNPRICED
 from proxy.meter.metrics import Meters
+from routes.route import Hedge
 from tests.proxy.meter.samples import service, settled, snapshot
 
 SNAPSHOT = snapshot(service(), service("chat", rules=3), tenants=("search", "chat"))
@@ -16,9 +17,8 @@ def test_every_family_of_requests_is_reached_with_the_labels_it_has() -> None:
     process = {"shed_total", "connections", "memory_used_ratio", "event_loop_lag_seconds", "workers_lost_total"}
     process |= {"log_lines_dropped_total"}
     config = {"split_share", "config_reloads_total", "config_last_reload_successful", "config_info", "build_info"}
-    pools = {"retries_total"}  # of models with several endpoints
     wanted = {name for name in FAMILIES if name.startswith("pointsman_")}
-    wanted -= {f"pointsman_{name}" for name in config | pools | process}
+    wanted -= {f"pointsman_{name}" for name in config | process}
     assert {family.name for family, _ in found} == wanted
 
 
@@ -59,9 +59,18 @@ def made(meters: Meters) -> set[tuple[str, tuple[str, ...]]]:
     return {(name, tuple(labels)) for name, series in meters.state().items() for labels, _ in series}
 
 
-def test_retries_are_those_of_models_with_several_endpoints() -> None:
-    model = SNAPSHOT.models["strong"]
-    pooled = replace(SNAPSHOT, models={**SNAPSHOT.models, "strong": replace(model, endpoints=model.endpoints * 2)})
-    found = {labels for family, labels in reach.series(pooled) if family is RETRIES}
+def test_retries_are_those_of_all_models() -> None:
+    """Of one endpoint, too: it may be called once more."""
+    found = {labels for family, labels in reach.series(SNAPSHOT) if family is RETRIES}
     reasons = ("connect", "timeout", "rate_limited", "upstream_5xx", "bad_answer", "auth")
-    assert found == {("strong", reason) for reason in reasons}
+    assert found == {(model, reason) for model in SNAPSHOT.models for reason in reasons}
+
+
+def test_a_route_that_is_hedged_can_be_booked_as_the_loser() -> None:
+    service = next(iter(SNAPSHOT.services.values()))
+    hedged = {name: replace(route, hedge=Hedge(1.0, 0.02)) for name, route in service.routes.items()}
+    snapshot = replace(SNAPSHOT, services={service.policy.name: replace(service, routes=hedged)})
+    role = COST.labels.index("role")
+    for given, wanted in ((SNAPSHOT, False), (snapshot, True)):
+        roles = {labels[role] for family, labels in reach.series(given) if family is COST}
+        assert ("hedge" in roles) is wanted

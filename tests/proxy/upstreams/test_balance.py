@@ -12,7 +12,7 @@ from proxy.runtime import Endpoint, Model
 from proxy.upstreams.balance import PENDING, Place, Rotation, Rotations, Turn
 from proxy.upstreams.base import Failed, Target
 from proxy.upstreams.budget import Retries
-from proxy.upstreams.health import IN, Ejection
+from proxy.upstreams.health import EJECTED, IN, Ejection
 from routes import failure
 
 RULES = Ejection()
@@ -350,3 +350,67 @@ def test_suspects_are_few_and_forgotten() -> None:
 def test_weights_of_nothing_leave_nobody_without(key: str | None) -> None:
     given = rotation(two(endpoint("a", 0.0), endpoint("b", 0.0)))
     assert given.choose(0, (), key) is not None
+
+
+# --- endpoints that are unwell
+
+
+def test_a_share_of_failures_counts_like_load() -> None:
+    """Never five in a row, and not half: it is not ejected, but called little."""
+    given = rotation(three())
+    a, b, c = given.places
+    for number in range(60):
+        for place in (b, c):
+            answer(given, place, number / 60)
+        (fail if number % 3 == 0 else answer)(given, a, number / 60)
+    assert a.health.state(1) == IN
+    found = Counter(name_of(given.choose(1)) for _ in range(300))
+    assert found["a"] == 0
+    assert Counter(name_of(given.choose(100)) for _ in range(300))["a"] > 50, "old failures are forgotten"
+
+
+def test_who_comes_back_is_not_flooded_for_its_idleness() -> None:
+    """The others have long answers under way, and it has none."""
+    given = rotation(three())
+    a, b, c = given.places
+    turns = [given.begin(place) for place in (b, c) for _ in range(100)]
+    fail(given, a, 0, RULES.consecutive)
+    back = 5.0 * 1.5
+    answer(given, a, back)
+    assert a.health.state(back) == IN
+    for after in (RULES.slow_start, 2 * RULES.slow_start):
+        found = Counter(name_of(given.choose(back + after)) for _ in range(3000))
+        assert found["a"] < 1.2 * 1000
+    for turn in turns:
+        turn.end()
+
+
+class Called:
+    def __init__(self) -> None:
+        self.is_moved = False
+
+    def move(self) -> bool:
+        self.is_moved = True
+        return True
+
+
+def test_one_that_falls_silent_is_left_and_what_waits_is_moved() -> None:
+    given = rotation(three())
+    a, b, _ = given.places
+    for number in range(30):
+        turn = given.begin(a, number / 30, False, Called())
+        turn.answered(number / 30, 0.1)
+        turn.end()
+    waiting = [Called() for _ in range(8)]
+    turns = [given.begin(a, 1.0, False, call) for call in waiting]
+    elsewhere = Called()
+    given.begin(b, 1.0, False, elsewhere)
+    names(given, 1.5)
+    assert not any(call.is_moved for call in waiting)
+    names(given, 2.1)  # the first look
+    assert names(given, 2.3) == {"b", "c"}
+    assert all(call.is_moved for call in waiting)
+    assert not elsewhere.is_moved
+    assert a.health.state(2.3) == EJECTED
+    turns[0].answered(2.4, 1.4)  # it was only slow: one that could not be moved is answered
+    assert a.health.state(2.4) == IN

@@ -187,7 +187,7 @@ class TestKeepAlive:
 
 
 class TestConnecting:
-    async def test_a_stalled_handshake_times_out_as_a_connect(
+    async def test_a_stalled_handshake_has_a_limit_of_its_own(
         self, serve: Serve, pool_of: PoolOf, certificates: Certificates
     ) -> None:
         async def script(peer: Peer) -> None:
@@ -196,8 +196,8 @@ class TestConnecting:
         server = await serve(script)  # accepts, and never speaks TLS
         pool = pool_of(f"https://localhost:{server.port}", tls=certificates.trusted)
         with pytest.raises(Failed) as caught:
-            await pool.send(Call(b"/x", b"", connect_timeout=0.1), soon())
-        assert (caught.value.failure, caught.value.phase) == ("timeout", "connect")
+            await pool.send(Call(b"/x", b"", tls_timeout=0.1), soon())
+        assert (caught.value.failure, caught.value.phase) == ("timeout", "tls")
         await until(lambda: not server.open)
         assert pool.size == 0
 
