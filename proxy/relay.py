@@ -372,6 +372,8 @@ class Relaying:
         self.exchange.reply(200, self.heads.whole(account, self.decision, trial.route), data)
 
     def _remember(self, failed: Failed) -> None:
+        # Its frames hold what was being read, up to megabytes, and us: a cycle that would wait for the collector.
+        failed.__traceback__ = failed.__context__ = failed.__cause__ = None
         self.failed = failed
         if failed.retry_after is not None:
             waits = [failed.retry_after] if self.retry_after is None else [failed.retry_after, self.retry_after]

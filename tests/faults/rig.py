@@ -48,7 +48,7 @@ models:
   strong: {{at: strong, price: {{input: 2.5, cached_input: 1.25, output: 10}}}}
   tuned: {{at: tuned, price: {{input: 0.1, output: 0.4}}}}
   hasty: {{at: tuned, price: {{input: 0.1, output: 0.4}},
-          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, total: 30s}}}}
+          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, idle_content: {hasty}, total: 30s}}}}
 prompts: {{support: prompts/support/}}
 policies:
   pair:

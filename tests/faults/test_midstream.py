@@ -282,8 +282,13 @@ def payload(event: bytes) -> bytes:
 
 
 async def test_broken_streams_are_billed(rig: Rig, form: Form, rows: Rows) -> None:
-    """What the journal says was generated before the break, against what was booked."""
-    await rig.asks(20, "alone", fault="tokens=50")
+    """What the journal says was generated before the break, against what was booked.
+
+    The ratios come from the same kind of prompts and answers, as they would: a prompt of other words has another one.
+    """
+    for k in range(5, 55, 2):
+        await rig.ask("alone", fault=f"pings count=0 after={k} tokens=60")
+        await rig.ask("alone", fault=f"pings count=0 after={k} pace=0.001 every=1 tokens=60")
     await asyncio.to_thread(rig.check)
     draw = random.Random(26)
     booked = true = 0
