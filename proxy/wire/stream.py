@@ -91,13 +91,14 @@ class Stream:
         end = data.rfind(b"\n\n") + 2
         tail = self._tail
         if tail:
-            if end < 2 and not (tail[-1] == NEWLINE and data.startswith(b"\n")):
-                self._keep(data)
-                return b""
-            tail += data
-            data = bytes(tail)
+            if end < 2:
+                if tail[-1] != NEWLINE or not data.startswith(b"\n"):
+                    self._keep(data)
+                    return b""
+                end = 1  # one half of the event's end came before
+            end += len(tail)
+            data = b"".join((tail, data))
             tail.clear()
-            end = data.rfind(b"\n\n") + 2
         elif end < 2:
             self._keep(data)
             return b""
