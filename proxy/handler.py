@@ -1,7 +1,7 @@
 """A chat completion, start to end: read -> facts -> decide -> run the route -> reply -> settle the account."""
 
 import asyncio
-from typing import Protocol
+from typing import Any, Protocol
 
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
@@ -13,6 +13,7 @@ from proxy.errors import InternalError, PointsmanError, Unavailable, Unsupported
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.meter.baseline import Learned
+from proxy.orphans import Orphans
 from proxy.reading import parse, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
@@ -64,6 +65,7 @@ class Chat:
         books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
+        orphans: Orphans | None = None,
     ) -> None:
         self.holder = holder
         self.upstreams = upstreams
@@ -73,6 +75,7 @@ class Chat:
         self.books = books
         self.ledger = ledger or NoLedger()
         self.live = live
+        self.orphans = orphans if orphans is not None else Orphans()
         self._heads = Heads(holder.snapshot.hash)
         self._heads_of: Snapshot = holder.snapshot
 
@@ -99,6 +102,7 @@ class Chat:
                 self.learned,
                 self.heads(snapshot),
                 forwarded(exchange),
+                self.orphans,
             )
             try:
                 await drive(run(service.routes[decision.route], ask), relaying.relay)
@@ -123,7 +127,22 @@ class Chat:
             if begun is not None:
                 self.meters.end(begun)
             account.finish(outcome, 499 if exchange.disconnected else exchange.status or status, error)
+            if relaying is None or relaying.orphan is None:
+                self.books.enter(account, lease)
+            else:
+                self._enter_later(relaying.orphan, account, lease, relaying)
+
+    def _enter_later(
+        self, orphan: asyncio.Task[Any], account: Account, lease: Lease | None, relaying: Relaying
+    ) -> None:
+        """The caller has left, its bill has not been said yet: the record waits for it."""
+
+        def enter(_: asyncio.Task[Any]) -> None:
+            if relaying.last is not None:
+                account.close_baseline(relaying.last, self.learned)
             self.books.enter(account, lease)
+
+        orphan.add_done_callback(enter)
 
     # --- read
 

@@ -6,6 +6,7 @@ status is held meanwhile. After it, a failure is an event in the stream.
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from policies.decision import Decision
@@ -16,6 +17,7 @@ from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
+from proxy.orphans import Orphans
 from proxy.reading import unsendable
 from proxy.runtime import Endpoint, Model
 from proxy.upstreams.balance import FAULTS, RETRIED, Place, Rotation, Rotations, Turn
@@ -52,6 +54,7 @@ class Relaying:
         learned: Learned,
         heads: Heads,
         forwarded: tuple[tuple[bytes, bytes], ...],
+        orphans: Orphans,
     ) -> None:
         self.exchange = exchange
         self.account = account
@@ -62,6 +65,7 @@ class Relaying:
         self.learned = learned
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
+        self.orphans = orphans
         self._loop = asyncio.get_running_loop()
 
     # What a request begins with; as class attributes they cost nothing until they change.
@@ -72,6 +76,7 @@ class Relaying:
     last: Trial | None = None
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
+    orphan: asyncio.Task[Failed | None] | None = None  # a call that goes on although the caller has left
     _hold: Hold | None = None
     _turn: Turn
     _end: float  # of the attempt's total time
@@ -92,11 +97,13 @@ class Relaying:
             model = model.asking(account.asked)
         asked = with_stream_usage(effect.body)
         if not rotation.is_pool:
-            return self._relayed(await self._call(effect, effect.body, model, rotation, place, asked, None))
+            call = self._call(effect, effect.body, model, rotation, place, asked, None)
+            return self._relayed(await (self._outlive(call) if place.endpoint.bills_after_disconnect else call))
         tried: list[Place] = []
         end: float | None = None
         while True:
-            failed = await self._call(effect, dict(effect.body), model, rotation, place, asked, end)
+            call = self._call(effect, dict(effect.body), model, rotation, place, asked, end)
+            failed = await (self._outlive(call) if place.endpoint.bills_after_disconnect else call)
             tried.append(place)
             now, end = self._loop.time(), self._end
             next_one = self._next(rotation, tried, route, failed, now) if failed is not None and now < end else None
@@ -146,6 +153,19 @@ class Relaying:
                 self.rotations.pay(rotation, cost, result not in ("ok", "cancelled"))
         self._complete(trial)
         return None
+
+    async def _outlive(self, call: Coroutine[Any, Any, Failed | None]) -> Failed | None:
+        """A call whose vendor bills its whole answer, also when the caller leaves: then it goes on, for its usage."""
+        task = self._loop.create_task(call, name="a call that outlives its client")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self.exchange.disconnected and not task.done() and self.orphans.adopt(task):
+                self.orphan = task
+            else:
+                task.cancel()
+                await asyncio.wait((task,))  # until it is booked
+            raise
 
     # --- another endpoint
 

@@ -17,6 +17,7 @@ from proxy.meter.cells import State
 from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
+from proxy.orphans import Orphans
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
@@ -39,7 +40,16 @@ class Worker:
         self._tasks = Tasks()
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
-        chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
+        self._orphans = Orphans()
+        chat = Chat(
+            self.holder,
+            self.upstreams,
+            self.rotations,
+            Learned(),
+            self.meters,
+            self._books,
+            orphans=self._orphans,
+        )
         self._listener = Listener(ours(App(self.holder, chat, life)), sock, self._tasks)
 
     async def start(self) -> None:
@@ -99,6 +109,7 @@ class Worker:
         self.life.drains()
         await asyncio.sleep(announce)
         await self._listener.stop(limit)
+        await self._orphans.close()
         self._books.close()
         await self.upstreams.close()
         await self._tasks.close()
