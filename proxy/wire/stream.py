@@ -6,6 +6,7 @@ forwarded with a few C-speed calls; everything else is parsed as JSON.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -109,8 +110,10 @@ class Stream:
 
     def end(self) -> bytes:
         """The upstream's body is complete: return what is still owed to the caller. Raises `Failed` if cut off."""
-        self.malformed = 0  # an event that broke off at the very end is no second malformed one
-        rest = self._events(bytes(self._tail) + b"\n\n") if self._tail.strip() else b""
+        rest = b""
+        if self._tail.strip():
+            with suppress(Failed):  # an event that broke off is no event: what counts is below
+                rest = self._events(bytes(self._tail) + b"\n\n")
         if self.done and self.content:
             return rest
         if not self.is_whole:
