@@ -5,7 +5,7 @@ LOCKS := deploy/locks
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint check coverage faults bench bench-peers lock clean
+.PHONY: help run test lint check coverage faults fuzz bench bench-peers lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,6 +42,10 @@ coverage: .venv/dev  ## the two pure packages must be covered fully by their own
 
 faults: .venv/dev  ## the long forms of the fault scenarios; writes tests/faults/RESULTS.md
 	$(BIN)/python -m pytest tests/faults -m slow --results $(ARGS)
+
+fuzz: .venv/dev  ## 30 minutes of fuzzing what upstreams send; ARGS=-max_total_time=60 for less
+	$(BIN)/pip install -q --require-hashes --no-deps --upgrade --target .venv/fuzz -r $(LOCKS)/fuzz.txt
+	PYTHONPATH=.venv/fuzz $(BIN)/python -m tests.faults.fuzz .venv/fuzz -max_total_time=1800 $(ARGS)
 
 bench: .venv/dev  ## the data path beside nginx, in one run; writes tests/bench/RESULTS.md
 	@deploy/install-test-programs

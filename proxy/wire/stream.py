@@ -77,7 +77,8 @@ class Stream:
         self._cr = False  # a CR came last: half of a CRLF, or a line end
         self._frame: Frame | None = None
         self._misses = 0
-        self._unfinished: set[int] = set()  # choices that have begun and had no finish_reason yet
+        self._begun: set[int] = set()  # choices that have had content
+        self._ended: set[int] = set()  # choices that have had a finish_reason
 
     def feed(self, data: bytes) -> bytes:
         frame = self._frame
@@ -126,7 +127,7 @@ class Stream:
     @property
     def is_whole(self) -> bool:
         """Whether every choice has had its finish_reason: what may still come is no content."""
-        return self.finished and not self._unfinished
+        return self.finished and self._begun <= self._ended
 
     def _unify(self, data: bytes) -> bytes:
         """All line ends as LF. A CR at the very end waits: an LF after it belongs to it."""
@@ -237,10 +238,10 @@ class Stream:
             index = choice.get("index")
             if choice.get("finish_reason"):
                 self.finished = self.content = True
-                self._unfinished.discard(index if type(index) is int else 0)
+                self._ended.add(index if type(index) is int else 0)
             elif characters:
                 self.content = True
-                self._unfinished.add(index if type(index) is int else 0)
+                self._begun.add(index if type(index) is int else 0)
 
     def _without_usage(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         # callers who did not ask must not see it: chunks with an unasked usage crash some clients
