@@ -193,17 +193,15 @@ async def test_broken_streams_are_billed(form: Form, rows: Rows) -> None:
 
 
 BREAKS = ("cut", "cut how=rst pace=0.001")
-WORDS = tuple(
+QUESTION = (
     "where is my order and why does it take so long to get from your warehouse to Berlin, please tell me: the number "
-    "on the invoice says 4711-X; I paid on Monday (by card), but nothing came; can you look it up, thank you".split(
-        " "
-    )
+    "on the invoice says 4711-X; I paid on Monday (by card), but nothing came; can you look it up, thank you"
 )
 
 
 def question(draw: random.Random) -> dict[str, object]:
     """A request's fields, with a question of some length."""
-    text = " ".join(draw.choices(WORDS, k=draw.randint(10, 80)))
+    text = " ".join(draw.choices(QUESTION.split(), k=draw.randint(10, 80)))
     return {"messages": [{"role": "user", "content": text}]}
 
 
