@@ -302,6 +302,7 @@ class Relaying:
             data = await reply.read(deadlines.next(stream.characters))
             exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
+                data = b""  # this may take long, and the transport has its own copy
                 await exchange.drain()
 
     async def _rest(self, reply: Reply) -> None:
