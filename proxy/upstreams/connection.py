@@ -19,7 +19,7 @@ from routes import failure
 
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, 1xx answers before it included; trailers likewise
 MAX_FIELDS: Final = 200  # different header names
-UNREAD: Final = 64 * 1024  # bytes nobody has read yet at which the socket is left alone
+UNREAD: Final = 32 * 1024  # bytes nobody has read yet at which the socket is left alone
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
 SLICE: Final = 256 * 1024  # bytes of a large request body given to the transport at a time
 EARLY: Final = 0.002  # seconds a timer may fire early: uvloop's clock ticks in milliseconds
