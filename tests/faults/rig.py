@@ -40,7 +40,7 @@ server: {{hold: {hold}, keep_alive_comment: 100ms, max_body: {max_body}, drain: 
 keys:
   - {{name: acme, key: sk-acme-canary-0123456789, tenant: acme}}
   - {{name: bolt, key: sk-bolt-canary-9876543210, tenant: bolt}}
-timeouts: {{connect: 2s, first_content: 20s, idle: 20s, total: {total}}}
+timeouts: {{connect: 2s, first_content: 20s, idle: {idle}, idle_content: {idle}, total: {total}}}
 upstreams:
   strong: {{base_url: "{strong}", api_key: sk-upstream-strong-canary-7, dialect: openai{limits}}}
   tuned: {{base_url: "{tuned}", api_key: sk-upstream-tuned-canary-8{limits}}}
@@ -73,7 +73,7 @@ PROMPT = json.dumps(
 )
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
-    "hold": "5s",
+    "hold": "5s", "idle": "20s",
 }  # fmt: skip
 
 
