@@ -7,7 +7,6 @@ from proxy.upstreams.base import Failed
 from routes import failure
 from routes.route import Route
 
-
 EARLY = 0.01  # seconds a wait may end before its deadline: clocks tick in milliseconds
 
 
