@@ -144,17 +144,18 @@ class Account:
         return attempt
 
     def _usage(self, trial: Trial, learned: Learned) -> tuple[Usage, str]:
+        usage = NO_USAGE
         if trial.usage is not None:
             usage = Usage.from_openai(trial.usage)
-            if usage.clamped:  # odd: booked, but nothing to learn from
-                return usage, "upstream"
-            if usage.prompt or usage.completion:  # else it holds nulls or texts, which tell nothing
-                if self.is_text:
+            if usage.prompt and (usage.completion or not trial.characters):
+                if self.is_text and not usage.clamped:  # contradictions are booked, but nothing to learn from
                     learned.observe(trial.model.name, trial.prompt_characters, trial.characters, usage)
                 return usage, "upstream"
         if not trial.billable:
-            return NO_USAGE, "none"
-        return estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters), "estimated"
+            return usage, "upstream" if usage.prompt or usage.completion else "none"
+        # Not reported, or nulls, texts and negative numbers: a side that counts nothing is not free.
+        guess = estimate.usage(learned, trial.model.name, trial.prompt_characters, trial.characters)
+        return usage.filled(guess), "estimated"
 
     def close_baseline(self, trial: Trial, learned: Learned) -> None:
         """What the baseline would have cost for what was delivered."""

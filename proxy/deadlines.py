@@ -7,6 +7,8 @@ from proxy.upstreams.base import Failed
 from routes import failure
 from routes.route import Route
 
+EARLY = 0.01  # seconds a wait may end before its deadline: clocks tick in milliseconds
+
 
 class Deadlines:
     """As `loop.time()`: the route's own timeouts over the endpoint's."""
@@ -55,7 +57,7 @@ class Deadlines:
         """Say which limit a timeout was."""
         if failed.failure != failure.TIMEOUT or failed.phase in ("connect", "tls"):
             return failed
-        now = self._loop.time()
+        now = self._loop.time() + EARLY
         idle = "idle_content" if now >= self._content_by else "idle"
         phase = "total" if now >= self.end else idle if content else "first_content"
         seconds: float = getattr(self._limits, phase)

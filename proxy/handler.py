@@ -14,6 +14,7 @@ from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.long import Long
 from proxy.meter.baseline import Learned
+from proxy.orphans import Orphans
 from proxy.reading import examine, read, serving, unrenderable
 from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
@@ -68,6 +69,7 @@ class Chat:
         books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
+        orphans: Orphans | None = None,
     ) -> None:
         self.holder = holder
         self.upstreams = upstreams
@@ -78,6 +80,7 @@ class Chat:
         self.ledger = ledger or NoLedger()
         self.live = live
         self.long = Long()
+        self.orphans = orphans if orphans is not None else Orphans()
         self._heads = Heads(holder.snapshot.hash)
         self._heads_of: Snapshot = holder.snapshot
 
@@ -104,6 +107,7 @@ class Chat:
                 self.learned,
                 self.heads(snapshot),
                 forwarded(exchange),
+                self.orphans,
             )
             try:
                 await drive(run(service.routes[decision.route], ask), relaying.relay)
@@ -128,7 +132,22 @@ class Chat:
             if begun is not None:
                 self.meters.end(begun)
             account.finish(outcome, 499 if exchange.disconnected else exchange.status or status, error)
+            if relaying is None or relaying.orphan is None:
+                self.books.enter(account, lease)
+            else:
+                self._enter_later(relaying.orphan, account, lease, relaying)
+
+    def _enter_later(
+        self, orphan: asyncio.Task[Any], account: Account, lease: Lease | None, relaying: Relaying
+    ) -> None:
+        """The caller has left, its bill has not been said yet: the record waits for it."""
+
+        def enter(_: asyncio.Task[Any]) -> None:
+            if relaying.last is not None:
+                account.close_baseline(relaying.last, self.learned)
             self.books.enter(account, lease)
+
+        orphan.add_done_callback(enter)
 
     # --- read
 

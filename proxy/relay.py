@@ -6,6 +6,7 @@ status is held meanwhile. After it, a failure is an event in the stream.
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any, cast
 
 from policies.decision import Decision
@@ -17,6 +18,7 @@ from proxy.heads import Heads
 from proxy.hedging import Race, hedged
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
+from proxy.orphans import Orphans
 from proxy.reading import unsendable
 from proxy.retrying import Retrying, Silent, Wait
 from proxy.runtime import Endpoint, Model
@@ -53,6 +55,7 @@ class Relaying:
         learned: Learned,
         heads: Heads,
         forwarded: tuple[tuple[bytes, bytes], ...],
+        orphans: Orphans,
     ) -> None:
         self.exchange = exchange
         self.account = account
@@ -63,6 +66,7 @@ class Relaying:
         self.learned = learned
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
+        self.orphans = orphans
         self._loop = asyncio.get_running_loop()
 
     # What a request begins with; as class attributes they cost nothing until they change.
@@ -76,6 +80,7 @@ class Relaying:
     _asked = False  # the caller asked for a stream's usage
     race: Race | None = None  # of two calls for the first content
     end: float  # of the attempt's total time
+    orphan: asyncio.Task[Failed | None] | None = None  # a call that goes on although the caller has left
     _hold: Hold | None = None
 
     async def relay(self, effect: Relay) -> Relayed:
@@ -97,7 +102,7 @@ class Relaying:
             failed = await hedged(self, effect, model, rotation, tried, route.hedge)
         else:
             data = encoded(dict(effect.body) if rotation.is_pool else effect.body, model.endpoints[place.index])
-            failed = await self.call(effect, data, model, rotation, tried, None)
+            failed = await self._made(self.call(effect, data, model, rotation, tried, None), place)
         if failed is not None:
             failed = await self._again(effect, model, rotation, tried, failed)
         elif self.rotations.suspects and rotation.is_pool:  # a request that is answered in the end is no suspect
@@ -111,7 +116,7 @@ class Relaying:
         retrying = Retrying(self, rotation, effect.route, tried)
         while (place := await retrying.next(failed, self._loop.time())) is not None:
             data = self.encoded(effect, model, place)
-            again = await self.call(effect, data, model, rotation, tried, self.end)
+            again = await self._made(self.call(effect, data, model, rotation, tried, self.end), place)
             if again is None:
                 return None
             failed = again
@@ -170,6 +175,22 @@ class Relaying:
                 self.rotations.pay(rotation, cost, result not in ("ok", "cancelled"))
         self._complete(trial)
         return None
+
+    def _made(self, call: Coroutine[Any, Any, Failed | None], place: Place) -> Coroutine[Any, Any, Failed | None]:
+        return self._outlive(call) if place.endpoint.bills_after_disconnect else call
+
+    async def _outlive(self, call: Coroutine[Any, Any, Failed | None]) -> Failed | None:
+        """A call whose vendor bills its whole answer, also when the caller leaves: then it goes on, for its usage."""
+        task = self._loop.create_task(call, name="a call that outlives its client")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if self.exchange.disconnected and not task.done() and self.orphans.adopt(task):
+                self.orphan = task
+            else:
+                task.cancel()
+                await asyncio.wait((task,))  # until it is booked
+            raise
 
     # --- another endpoint
 
@@ -292,6 +313,7 @@ class Relaying:
             data = await reply.read(deadlines.next(stream.characters))
             exchange.write(stream.feed(data) if data else stream.end())
             if exchange.is_congested:
+                data = b""  # this may take long, and the transport has its own copy
                 await exchange.drain(deadlines.client)
 
     async def _rest(self, reply: Reply) -> None:
@@ -382,6 +404,8 @@ class Relaying:
         self.exchange.reply(200, self.heads.whole(account, self.decision, trial.route), data)
 
     def _remember(self, failed: Failed) -> None:
+        # Its frames hold what was being read, up to megabytes, and us: a cycle that would wait for the collector.
+        failed.__traceback__ = failed.__context__ = failed.__cause__ = None
         self.failed = failed
         if failed.retry_after is not None:
             waits = [failed.retry_after] if self.retry_after is None else [failed.retry_after, self.retry_after]

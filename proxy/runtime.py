@@ -45,6 +45,7 @@ class Endpoint:
     timeouts: Timeouts = Timeouts()
     priority: int = 0  # endpoints of the next number are called when none of this one can be
     max_in_flight: int | None = None  # calls at once, per worker
+    bills_after_disconnect: bool = False  # a caller who leaves does not end the bill: so the call goes on
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from proxy.meter.cells import State
 from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
+from proxy.orphans import Orphans
 from proxy.pressure import Pressure, room
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
@@ -42,7 +43,16 @@ class Worker:
         self._tasks = Tasks()
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
-        chat = Chat(self.holder, self.upstreams, self.rotations, Learned(), self.meters, self._books)
+        self._orphans = Orphans()
+        chat = Chat(
+            self.holder,
+            self.upstreams,
+            self.rotations,
+            Learned(),
+            self.meters,
+            self._books,
+            orphans=self._orphans,
+        )
         self._app = App(self.holder, chat, life)
         self._listener = Listener(ours(self._app), sock, self._tasks, room)
         self._pressure = Pressure(self._listener, self._app.bodies, self._app.shed, self.meters.late)
@@ -114,6 +124,7 @@ class Worker:
         if self._watching is not None:
             self._watching.cancel()
         await self._listener.stop(0.0 if self._hurried.is_set() else limit)
+        await self._orphans.close()
         self._books.close()
         await self.upstreams.close()
         await self._tasks.close()

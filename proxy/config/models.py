@@ -32,7 +32,11 @@ def compile_models(draft: Draft, forwards: Iterable[str]) -> dict[str, Runtime]:
         upstream = config.upstreams[at]
         dialect = DIALECTS[upstream.dialect or "openai"]
         limits = timeouts(draft, upstream.timeouts)
-        endpoints = tuple(Endpoint(each, "", 1 / len(targets[at]), (dialect,), limits) for each in targets[at])
+        bills = bool(upstream.bills_after_disconnect)
+        endpoints = tuple(
+            Endpoint(each, "", 1 / len(targets[at]), (dialect,), limits, bills_after_disconnect=bills)
+            for each in targets[at]
+        )
         models[FORWARD.format(at)] = Runtime(FORWARD.format(at), endpoints, None, forwards=True)
     return models
 
@@ -86,6 +90,9 @@ def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, tuple[Tar
         servers = targets[place.at] if upstream else (_own_target(draft, path, spec),)
         dialect = DIALECTS[spec.dialect or (upstream.dialect if upstream else None) or "openai"]
         given = [upstream.timeouts] if upstream else []
+        bills = spec.bills_after_disconnect
+        if bills is None and upstream is not None:
+            bills = upstream.bills_after_disconnect
         endpoints += [
             Endpoint(
                 server,
@@ -95,6 +102,7 @@ def _model(draft: Draft, name: str, spec: Model, targets: Mapping[str, tuple[Tar
                 timeouts(draft, *given, spec.timeouts, reasoning=spec.reasoning),
                 place.priority,
                 place.max_in_flight,
+                bool(bills),
             )
             for server in servers
         ]

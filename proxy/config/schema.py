@@ -175,6 +175,9 @@ class Connection(Section):
     keep_alive: Duration = Field(default=50.0, description="How long an idle connection is kept.")
     dialect: Dialect | None = Field(default=None, description="Which parameters the server knows; default: openai.")
     timeouts: Timeouts = Field(default=Timeouts(), description="For calls to this server.")
+    bills_after_disconnect: Flag | None = Field(
+        default=None, description="It bills the whole answer to a caller who leaves; default: false."
+    )
 
 
 class Upstream(Connection):

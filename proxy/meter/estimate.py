@@ -11,10 +11,15 @@ CHARACTERS_PER_TOKEN = 4  # of English text in the usual vocabularies, until a m
 
 
 def tokens(characters: int, seen_tokens: int = 0, seen_characters: int = 0) -> int:
-    """Tokens of so many characters, by the ratio seen or else four a token; rounded up: some text is some token."""
+    """Tokens of so many characters, by the ratio seen or else four a token; some text is some token.
+
+    By a ratio that was seen to the nearest: rounding up would add half a token to each answer, a percent or two.
+    """
+    if characters <= 0:
+        return 0
     if not (seen_tokens and seen_characters):
-        seen_tokens, seen_characters = 1, CHARACTERS_PER_TOKEN
-    return -(-max(0, characters) * seen_tokens // seen_characters)
+        return -(-characters // CHARACTERS_PER_TOKEN)
+    return max(1, (2 * characters * seen_tokens + seen_characters) // (2 * seen_characters))
 
 
 def usage(learned: "Learned", model: str, prompt_chars: int, output_chars: int) -> Usage:

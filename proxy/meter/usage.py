@@ -80,6 +80,18 @@ class Usage:
             return None
         return cls(fresh, cached, written, visible, reasoning)
 
+    def filled(self, guess: "Usage") -> "Usage":
+        """These counts, and those of `guess` for a side (prompt, completion) that has none."""
+        prompt, completion = self if self.prompt else guess, self if self.completion else guess
+        return Usage(
+            prompt.input,
+            prompt.cached_input,
+            prompt.cache_write,
+            completion.output,
+            completion.reasoning,
+            self.clamped,
+        )
+
     @property
     def prompt(self) -> int:
         return self.input + self.cached_input + self.cache_write

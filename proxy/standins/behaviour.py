@@ -20,7 +20,7 @@ FAULTS: Final = {
     "reset": "reset the connection after= request (default), head, or a number of content events",
     "cut": "end the answer after= as above (default 0), how=fin|rst|end (end: a proper end of the body, no [DONE])",
     "stall": "say nothing more after= request, head, or a number of content events, until the peer leaves",
-    "malformed": "after= content events, send one that is kind=json|array|empty|utf8|shape",
+    "malformed": "after= content events, one that is kind=json|array|empty|utf8|shape; count= of them, every= events",
     "error-event": "after= content events, an error event under 200 and the end, dialect=openai|anthropic",
     "error-json": "an error object as JSON under 200",
     "wrong-type": "the right answer with a wrong content type, type=text/html",

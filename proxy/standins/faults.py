@@ -67,7 +67,9 @@ MALFORMED = {
 
 def malformed(steps: Steps, asked: Behaviour) -> Steps:
     yield from reached(steps, asked.text("after", "1"))
-    yield Send(MALFORMED[asked.text("kind", "json")])
+    for _ in range(asked.count("count", 1)):
+        yield Send(MALFORMED[asked.text("kind", "json")])
+        yield from reached(steps, asked.text("every", "1"))
     yield from steps
 
 

@@ -6,6 +6,7 @@ otherwise waits on one future; one timer per connection serves all deadlines, be
 """
 
 import asyncio
+import threading
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final, cast
@@ -18,7 +19,8 @@ from routes import failure
 
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, 1xx answers before it included; trailers likewise
 MAX_FIELDS: Final = 200  # different header names
-UNREAD: Final = 64 * 1024  # bytes nobody has read yet at which the socket is left alone
+UNREAD: Final = 32 * 1024  # bytes nobody has read yet at which the socket is left alone
+READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
 SLICE: Final = 256 * 1024  # bytes of a large request body given to the transport at a time
 EARLY: Final = 0.002  # seconds a timer may fire early: uvloop's clock ticks in milliseconds
 
@@ -27,7 +29,17 @@ class Stale(Exception):
     """The server had closed this idle connection: no byte came back, another connection may try."""
 
 
-class Connection(asyncio.Protocol):
+class _Room(threading.local):
+    """Where a thread's connections are read into, one after the other: the parser copies what is body."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(READ))
+
+
+_room = _Room()
+
+
+class Connection(asyncio.BufferedProtocol):
     """A protocol that is its own source of answers. Who holds it (the pool's idle list or a reply) holds its slot."""
 
     # Attributes of the parser's protocol are looked up once, so `on_body` can be the list's own method.
@@ -37,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._name = name  # the target's, for messages
         self._on_idle_loss = on_idle_loss
         self._loop = asyncio.get_running_loop()
+        self._room = _room.view
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anyone has the connection
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -45,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._write_paused = False
         self._read_paused = False
         self._unread = 0  # bytes from the network since the last read
+        self._most_unread = UNREAD
         self._chunks: list[bytes] = []
         self.on_body = self._chunks.append
         self._parser: Any = HttpResponseParser(self)
@@ -80,6 +94,7 @@ class Connection(asyncio.Protocol):
         self._active = True
         self._until_close = self._complete = self._can_keep = False
         self._decoder = None
+        self._most_unread = UNREAD
         if len(body) <= SLICE:
             self._transport.write(head + body)
         else:
@@ -100,6 +115,7 @@ class Connection(asyncio.Protocol):
                 self._unread = 0
                 if self._read_paused:
                     self._read_paused = False
+                    self._most_unread = 0  # a slow reader: from now on one piece at a time waits for it
                     if not self._transport.is_closing():
                         self._transport.resume_reading()
                 if self._decoder is None:
@@ -220,22 +236,24 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self.lost = False
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._room
+
+    def buffer_updated(self, size: int) -> None:
         if not self._active or self._complete:
             # Nobody asked: what comes before a request could pass for the answer to the next one.
             self._can_keep = False
             self.abort()
             return
-        size = len(data)
         self._unread += size
         self._head_bytes += size
         try:
-            self._parser.feed_data(data)
+            self._parser.feed_data(self._room[:size])
         except (HttpParserError, HttpParserUpgrade) as error:
             self._on_garbage(error)
         if self._chunks:
             self._head_bytes = 0
-            if self._unread > UNREAD and not self._read_paused and not self._complete:
+            if self._unread > self._most_unread and not self._read_paused and not self._complete:
                 self._read_paused = True
                 self._transport.pause_reading()
         elif self._head_bytes > MAX_HEAD and not self._complete:

@@ -6,6 +6,7 @@ forwarded with a few C-speed calls; everything else is parsed as JSON.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_MALFORMED = 1  # events that may be skipped; the next one is an error
 MAX_MISSES = 3  # events that begin like the frame but end otherwise (padding fields) before it is given up
 DONE = b"data: [DONE]\n\n"
 BOM = b"\xef\xbb\xbf"  # may begin a stream
+NEWLINE = 0x0A
+BLANKS = b" \t\r\n"  # JSON's: a form feed beside it would be no JSON to the caller
 CONTROL = bytes(range(0x20))
 MARK = "\x7fpointsman-mark\x7f"  # stands for the text while a frame is learnt; no model writes it
 
@@ -70,10 +73,12 @@ class Stream:
         self.id: str | None = None
         self.characters = 0
         self.malformed = 0
-        self._tail = b""
+        self._tail = bytearray()  # the beginning of an event whose end has not come
+        self._cr = False  # a CR came last: half of a CRLF, or a line end
         self._frame: Frame | None = None
         self._misses = 0
-        self._unfinished: set[int] = set()  # choices that have begun and had no finish_reason yet
+        self._begun: set[int] = set()  # choices that have had content
+        self._ended: set[int] = set()  # choices that have had a finish_reason
 
     def feed(self, data: bytes) -> bytes:
         frame = self._frame
@@ -83,24 +88,33 @@ class Stream:
             if count is not None:  # one event with one more piece of text, which is what mostly comes
                 self.characters += count
                 return data if frame.clean is None else frame.clean.prefix + text + frame.clean.end
-        if self._tail:
-            data = self._tail + data
-        if b"\r" in data:
+        if self._cr or b"\r" in data:
             data = self._unify(data)
         end = data.rfind(b"\n\n") + 2
-        if end < 2:
+        tail = self._tail
+        if tail:
+            if end < 2:
+                if tail[-1] != NEWLINE or not data.startswith(b"\n"):
+                    self._keep(data)
+                    return b""
+                end = 1  # one half of the event's end came before
+            end += len(tail)
+            data = b"".join((tail, data))
+            tail.clear()
+        elif end < 2:
             self._keep(data)
             return b""
         if end != len(data):
             self._keep(data[end:])
             data = data[:end]
-        else:
-            self._tail = b""
         return self._events(data)
 
     def end(self) -> bytes:
         """The upstream's body is complete: return what is still owed to the caller. Raises `Failed` if cut off."""
-        rest = self._events(self._tail + b"\n\n") if self._tail.strip() else b""
+        rest = b""
+        if self._tail.strip():
+            with suppress(Failed):  # an event that broke off is no event: what counts is below
+                rest = self._events(bytes(self._tail) + b"\n\n")
         if self.done and self.content:
             return rest
         if not self.is_whole:
@@ -113,20 +127,22 @@ class Stream:
     @property
     def is_whole(self) -> bool:
         """Whether every choice has had its finish_reason: what may still come is no content."""
-        return self.finished and not self._unfinished
+        return self.finished and self._begun <= self._ended
 
     def _unify(self, data: bytes) -> bytes:
-        # a CR at the very end may be half of a CRLF: it waits in the tail
-        held = b"\r" if data.endswith(b"\r") else b""
-        text = data[: len(data) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        return text + held
+        """All line ends as LF. A CR at the very end waits: an LF after it belongs to it."""
+        if self._cr:
+            data = b"\r" + data
+        self._cr = data.endswith(b"\r")
+        return (data[:-1] if self._cr else data).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _keep(self, tail: bytes) -> None:
-        if len(tail) > MAX_EVENT:
+        self._tail += tail  # in place: joined anew with each read, a long event would be copied over and over
+        if len(self._tail) > MAX_EVENT:
+            self._tail = bytearray()  # whoever remembers the failure need not remember this
             raise Failed(
                 failure.BAD_ANSWER, f"model '{self.config_model}' sent an event of more than {MAX_EVENT} bytes"
             )
-        self._tail = tail
 
     def _events(self, data: bytes) -> bytes:
         """Judge complete events: runs that fit the frame at once, the others one by one."""
@@ -222,10 +238,10 @@ class Stream:
             index = choice.get("index")
             if choice.get("finish_reason"):
                 self.finished = self.content = True
-                self._unfinished.discard(index if type(index) is int else 0)
+                self._ended.add(index if type(index) is int else 0)
             elif characters:
                 self.content = True
-                self._unfinished.add(index if type(index) is int else 0)
+                self._begun.add(index if type(index) is int else 0)
 
     def _without_usage(self, event: bytes, chunk: dict[str, Any]) -> bytes:
         # callers who did not ask must not see it: chunks with an unasked usage crash some clients
@@ -264,7 +280,7 @@ class Stream:
         if frame is None or not frame.prefix.startswith(b"data:") or b"\n" in event:
             return None
         mark = MARK.encode()
-        seen = orjson.loads((frame.prefix + mark + frame.suffix)[5:])
+        seen = orjson.loads(payload(frame.prefix + mark + frame.suffix) or b"")
         had_usage = "usage" in seen and "usage" not in chunk
         if had_usage:
             del seen["usage"]
@@ -295,6 +311,6 @@ def characters(texts: list[bytes]) -> int | None:
 def payload(event: bytes) -> bytes | None:
     """The data of one event, or None where it has none (a comment)."""
     if event.startswith(b"data:") and b"\n" not in event:
-        return event[5:].strip()
+        return event[5:].strip(BLANKS)
     lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-    return b"\n".join(lines).strip() if lines else None
+    return b"\n".join(lines).strip(BLANKS) if lines else None

@@ -41,7 +41,7 @@ keys:
   - {{name: acme, key: sk-acme-canary-0123456789, tenant: acme}}
   - {{name: bolt, key: sk-bolt-canary-9876543210, tenant: bolt}}
 retries: {{pause: 0s}}
-timeouts: {{connect: 2s, first_content: 20s, idle: 20s, total: {total}}}
+timeouts: {{connect: 2s, first_content: 20s, idle: {idle}, idle_content: {idle}, total: {total}}}
 upstreams:
   strong: {{base_url: "{strong}", api_key: sk-upstream-strong-canary-7, dialect: openai{limits}}}
   tuned: {{base_url: "{tuned}", api_key: sk-upstream-tuned-canary-8{limits}}}
@@ -49,7 +49,7 @@ models:
   strong: {{at: strong, price: {{input: 2.5, cached_input: 1.25, output: 10}}}}
   tuned: {{at: tuned, price: {{input: 0.1, output: 0.4}}}}
   hasty: {{at: tuned, price: {{input: 0.1, output: 0.4}},
-          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, total: 30s}}}}
+          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, idle_content: {hasty}, total: 30s}}}}
 prompts: {{support: prompts/support/}}
 policies:
   pair:
@@ -74,7 +74,7 @@ PROMPT = json.dumps(
 )
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
-    "hold": "5s",
+    "hold": "5s", "idle": "20s",
 }  # fmt: skip
 
 

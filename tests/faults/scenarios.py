@@ -5,6 +5,7 @@ What only the journals and the books can tell, the invariants tell afterwards.
 
 import asyncio
 import json
+import random
 import time
 
 from tests.faults.client import Answer, Client, request
@@ -52,6 +53,28 @@ async def stalled_stream(rig: Rig, idle: float = 0.5) -> float:
     assert asked.ending == "in-band error", asked.ending
     assert b"upstream_timeout" in asked.answer.body
     return time.perf_counter() - asked.answer.stamps[-1]
+
+
+async def pings_in_mid_stream(rig: Rig, idle: float = 0.5) -> float:
+    """Returns how long after the last content the error came, in s."""
+    asked = await rig.start("hasty", fault="pings every=0.05 after=3")
+    async with asked.client:
+        async with asyncio.timeout(idle * 4 + 2):
+            await asked.ended()
+    assert asked.ending == "in-band error", asked.ending
+    assert b"idle_content" in asked.answer.body
+    return time.perf_counter() - asked.answer.stamps[-1]
+
+
+async def malformed(rig: Rig, draw: random.Random, count: int, tokens: int) -> Asked:
+    """A stream with so many events that are none, somewhere. None of them goes out."""
+    kind = draw.choice(("json", "array", "utf8", "shape"))
+    places = f"after={draw.randrange(1, tokens // 2)} every={draw.randrange(1, 5)} count={count}"
+    asked = await rig.ask("alone", fault=f"malformed {places} kind={kind} tokens={tokens} pace=0.002")
+    for data in asked.answer.payloads:
+        chunk = None if data == b"[DONE]" else json.loads(data)
+        assert chunk is None or isinstance(chunk["choices"], list), (kind, data)
+    return asked
 
 
 async def malformed_events(rig: Rig) -> int:

@@ -72,14 +72,19 @@ def dollars(price: Mapping[str, Any] | None, tokens: Sequence[int]) -> list[Frac
 
 
 def reported(usage: Any) -> list[int] | None:
-    """Disjoint counts of OpenAI's usage object; None where it tells nothing."""
+    """Disjoint counts of OpenAI's usage object; None where it does not tell of prompt and completion both."""
+    counts = told(usage)
+    return counts if any(counts[:3]) and any(counts[3:]) else None
+
+
+def told(usage: Any) -> list[int]:
+    """The same, with noughts for what it does not tell; negative numbers tell nothing."""
     if not isinstance(usage, dict):
-        return None
+        return [0] * 5
     prompt, completion = count(usage, "prompt_tokens"), count(usage, "completion_tokens")
     cached = count(usage.get("prompt_tokens_details") or {}, "cached_tokens")
     reasoning = count(usage.get("completion_tokens_details") or {}, "reasoning_tokens")
-    counts = [prompt - cached, cached, 0, completion - reasoning, reasoning]
-    return [max(0, each) for each in counts] if any(counts) else None
+    return [max(0, each) for each in (prompt - cached, cached, 0, completion - reasoning, reasoning)]
 
 
 def count(holder: Mapping[str, Any], name: str) -> int:
@@ -207,12 +212,21 @@ class Oracle:
         seen = ask.characters if committed else 0
         most = entry.generated * 8 if kind == "cancelled" else seen
         ratios = self.ratios[place.model]
-        asked = (up(prompt * min(ratios)), up(prompt * max(ratios)))
+        # a ratio that was learned rounds to the nearest, four characters a token round up
+        asked = (int(prompt * min(ratios)) if len(ratios) > 1 else up(prompt * ratios[0]), up(prompt * max(ratios)))
         if len(ratios) == 1 and committed:  # nothing was ever learned
             said = (up(Fraction(seen, PER_TOKEN)), up(Fraction(most, PER_TOKEN)))
         else:
             said = (seen // 20, max(most, entry.generated * 10, entry.bytes_sent))
-        return "estimated", (asked, (0, 0), (0, 0), said, (0, 0))
+        estimate = (asked, (0, 0), (0, 0), said, (0, 0))
+        if kind != "ok":
+            return "estimated", estimate
+        known = told(entry.reported)  # of one side perhaps, which is then as reported
+        exact = tuple((each, each) for each in known)
+        return "estimated", (
+            *(exact[:3] if any(known[:3]) else estimate[:3]),
+            *(exact[3:] if any(known[3:]) else estimate[3:]),
+        )
 
 
 NOTHING: Bill = ((0, 0),) * len(KINDS)

@@ -74,6 +74,31 @@ def test_a_cut_answer_is_estimated_from_its_characters(account: Account, usage: 
     assert booked.cost.total == 100 * 100_000 + 10 * 400_000
 
 
+@pytest.mark.parametrize(
+    ("usage", "booked", "source", "clamped"),
+    [
+        ({"prompt_tokens": -7, "completion_tokens": -7}, (100, 0, 10), "estimated", 2),
+        ({"prompt_tokens": -7, "completion_tokens": 12}, (100, 0, 12), "estimated", 1),
+        ({"prompt_tokens": 90, "completion_tokens": -7}, (90, 0, 10), "estimated", 1),
+        ({"prompt_tokens": 90, "completion_tokens": "12"}, (90, 0, 10), "estimated", 0),
+        ({"prompt_tokens": 90, "completion_tokens": 0}, (90, 0, 10), "estimated", 0),
+        ({"prompt_tokens": 90, "completion_tokens": 12, "prompt_tokens_details": {"cached_tokens": 95}},
+         (0, 95, 12), "upstream", 1),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_make_nothing_free(
+    account: Account, usage: Mapping[str, Any], booked: tuple[int, int, int], source: str, clamped: int
+) -> None:
+    """A negative becomes 0 and is counted; where that leaves nothing of what was delivered, it is estimated."""
+    opened = trial(account, "tuned")
+    opened.billable, opened.characters, opened.usage = True, 40, usage
+    account.close_trial(opened, "ok", Learned())
+    (found,) = account.attempts
+    assert (found.usage.input, found.usage.cached_input, found.usage.output) == booked
+    assert (found.source, found.usage.clamped) == (source, clamped)
+    assert found.cost.total > 0
+
+
 def test_only_plain_usage_of_text_is_learned_from(account: Account) -> None:
     """Images have tokens but no characters; counts that contradict themselves are booked, and teach nothing."""
     for is_text, usage, learns in ((True, USAGE, True), (False, USAGE, False),

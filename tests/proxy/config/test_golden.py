@@ -93,7 +93,8 @@ def dump_model(model: Model) -> list[str]:
 
 def dump_place(endpoint: Endpoint) -> str:
     priority = f", priority {endpoint.priority}" if endpoint.priority else ""
-    return priority + (f", at most {endpoint.max_in_flight}" if endpoint.max_in_flight else "")
+    most = f", at most {endpoint.max_in_flight}" if endpoint.max_in_flight else ""
+    return priority + most + (", bills after disconnect" if endpoint.bills_after_disconnect else "")
 
 
 def dump_service(name: str, service: Service) -> list[str]:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import tracemalloc
+from collections import deque
 from itertools import pairwise
 from typing import Any
 
@@ -210,3 +212,52 @@ def test_line_ends_too_many_are_nothing(extra: bytes) -> None:
     out, _ = relay([FIRST + chunk({"content": "a"}) + extra + STOP + extra, extra + DONE[:-1]])
     assert contents(out) == "a"
     assert out.endswith(DONE)
+
+
+@pytest.mark.parametrize("size", [50, 60_000])
+def test_a_long_event_in_pieces_is_kept_once(size: int) -> None:
+    """An event just below the limit, however it comes: kept in place, not copied anew with each read."""
+    event = chunk({"content": "x" * (MAX_EVENT - 500)})
+    relayed = Stream("strong", False)
+    tracemalloc.start()
+    try:
+        outs = [relayed.feed(event[at : at + size]) for at in range(0, len(event) - size, size)]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert not any(outs)
+    assert peak < 1.5 * MAX_EVENT
+    assert relayed.feed(event[len(outs) * size :]) == event
+    assert relayed.characters == MAX_EVENT - 500
+
+
+@pytest.mark.parametrize("filler", [b"x", b"\n: x", b"data: x\n"])
+def test_what_never_becomes_an_event_is_given_up_at_the_limit(filler: bytes) -> None:
+    """Also where lines end, as long as no blank one does."""
+    relayed = Stream("strong", False)
+    piece = filler * (MAX_EVENT // 64 // len(filler))
+    with pytest.raises(Failed, match="more than") as failed:
+        deque(map(relayed.feed, [piece] * 100), maxlen=0)
+    assert failed.value.failure == "bad_answer"
+
+
+@pytest.mark.parametrize("blank", [b"\x0c", b"\x0b", b"\xc2\xa0"])
+def test_what_json_does_not_take_for_a_space_makes_no_json(blank: bytes) -> None:
+    """A caller could not read it."""
+    odd = chunk({"content": "a"}).removesuffix(b"\n\n") + blank + b"\n\n"
+    out, relayed = relay([FIRST, odd, chunk({"content": "b"}), STOP, DONE])
+    assert contents(out) == "b"
+    assert relayed.malformed == 1
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_cut_after_the_finish_is_no_loss(end: bytes) -> None:
+    """Wherever the usage or [DONE] broke off: the answer is whole. Also after one malformed event."""
+    before = (FIRST + chunk({"content": "a"}) + b"data: {\n\n" + STOP).replace(b"\n", end)
+    tail = (USAGE + DONE).replace(b"\n", end)
+    for at in range(len(tail)):
+        out, relayed = relay([before, tail[:at]])
+        assert out.endswith(DONE)
+        assert out.count(DONE) == 1
+        assert contents(out) == "a"
+        assert (relayed.usage is not None) == (at >= len(USAGE.replace(b"\n", end)) - 2 * len(end))
