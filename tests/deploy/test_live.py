@@ -17,15 +17,21 @@ from tests.harness import ROOT, Proxy
 
 EXAMPLES = ROOT / "policies" / "examples"
 
-# The demo's config, and a model nobody gave a price: its panel must show it.
+# The demo's config, a model nobody gave a price, and one with an endpoint that is down: their panels must show it.
 MORE = """
   guess: {routes: {guess: {model: priceless}}, default: guess}
+  shaky: {routes: {shaky: {model: pooled}}, default: shaky}
+"""
+MODELS = """models:
+  priceless: {at: tuned-server, model: in-house-7b}
+  pooled: {endpoints: [{at: strong-server, model: in-house-7b}, {at: down-server, model: in-house-7b}]}
 """
 
 
 def config() -> str:
     text = (EXAMPLES / "demo.yaml").read_text()
-    text = text.replace("models:\n", "models:\n  priceless: {at: tuned-server, model: in-house-7b}\n", 1)
+    text = text.replace("upstreams:\n", 'upstreams:\n  down-server: {base_url: "${DOWN_URL}"}\n', 1)
+    text = text.replace("models:\n", MODELS, 1)
     text = text.replace("prompts/support/", f"{EXAMPLES}/prompts/support/", 1)
     policies = re.search(r"^policies:\n(?:  .*\n|\n)*", text, re.MULTILINE)
     assert policies is not None
@@ -34,9 +40,10 @@ def config() -> str:
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Proxy, Prometheus]]:
-    with StandIn("strong") as strong, StandIn("tuned") as tuned:
+    with StandIn("strong") as strong, StandIn("tuned") as tuned, StandIn("tuned") as down:
+        down.every = (1, Behaviour.parse("status=503"))
         tuned.every = (6, Behaviour.parse("status=503"))  # so that there are fallbacks
-        env = {"STRONG_URL": strong.base_url, "TUNED_URL": tuned.base_url}
+        env = {"STRONG_URL": strong.base_url, "TUNED_URL": tuned.base_url, "DOWN_URL": down.base_url}
         with (
             Proxy(config(), env=env) as proxy,
             scraping(proxy.admin.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as prometheus,
@@ -54,6 +61,7 @@ async def traffic(proxy: Proxy, strong: StandIn, prometheus: Prometheus) -> None
                 await send(client, "support", ask)
             for ask in [each for each, _ in zip(asks(2, known), range(2), strict=False)]:
                 await send(client, "guess", ask)
+                await send(client, "shaky", ask)
             known = strong.journal.chats()[0].json["messages"][:-1] if known is None else known
             await asyncio.sleep(0.2)
             if await asyncio.to_thread(all_panels_answer, prometheus):

@@ -9,6 +9,7 @@ from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
 from proxy.pressure import Level, Pressure, next_level, room_of, trim
+from proxy.runtime import Limits
 from proxy.tasks import Tasks
 from tests.faults.client import Client
 
@@ -16,7 +17,8 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 class Hello:
-    max_body = 1024
+    limits = Limits()
+    bodies = Bodies()
 
     async def __call__(self, exchange: Exchange) -> None:
         exchange.reply(200, b"", b"hello")
