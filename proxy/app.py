@@ -7,7 +7,7 @@ import structlog
 
 from proxy.account import new_id
 from proxy.bodies import Bodies
-from proxy.errors import InternalError, MethodNotAllowed, NotFound, Overloaded, PointsmanError
+from proxy.errors import InternalError, MethodNotAllowed, NotFound, PointsmanError
 from proxy.exchange import Exchange
 from proxy.handler import Chat
 from proxy.heads import reply_json
@@ -28,7 +28,6 @@ class App:
         self.holder = holder
         self.models = Models(holder)
         self.life = life
-        self.refused = 0  # calls, for want of memory
         self._chat = chat
         self.bodies = Bodies()
         self.table: dict[str, tuple[bytes, Endpoint]] = {
@@ -78,8 +77,7 @@ class App:
         self.table["/chat/completions"] = (b"POST", self._refuse if is_shedding else self._chat)
 
     async def _refuse(self, exchange: Exchange) -> None:
-        self.refused += 1
-        raise Overloaded
+        raise self.bodies.overloaded()
 
     async def _health(self, exchange: Exchange) -> None:
         reply_json(exchange, 200, b'{"status":"alive"}')

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from proxy.errors import PointsmanError, TooLarge, Unavailable
+from proxy.errors import Overloaded, PointsmanError, TooLarge
 from proxy.exchange import Exchange
 from proxy.runtime import Limits
 
@@ -18,11 +18,12 @@ AT_ONCE: Final = 4  # connections that read on in one turn of the loop, a read e
 class Bodies:
     """One worker's. Bodies of up to `FREE` bytes are not counted: connections bound those."""
 
-    __slots__ = ("_waiting", "held", "room")
+    __slots__ = ("_waiting", "held", "refused", "room")
 
     def __init__(self) -> None:
         self.held = 0  # bytes of memory
-        self.room = sys.maxsize  # bytes that this worker's share of the memory suffices for
+        self.room = sys.maxsize  # bytes of bodies that this worker's share of the memory suffices for
+        self.refused = 0  # calls, for want of memory
         self._waiting: deque[Callable[[], None]] = deque()
 
     def refuse(self, size: int, limits: Limits) -> PointsmanError | None:
@@ -33,9 +34,15 @@ class Bodies:
         """
         if size > limits.max_body:
             return TooLarge(f"the request's body is larger than {limits.max_body} bytes")
-        if self.held + COPIES * size > min(limits.body_memory, self.room):
-            return Unavailable("too many large requests at once: no memory is left for another")
+        taken = self.held // COPIES + size
+        if COPIES * taken > limits.body_memory or taken > max(self.room, limits.max_body):  # one alone always fits
+            return self.overloaded("too many large requests at once: no memory is left for another")
         return None
+
+    def overloaded(self, what: str = "no memory is left for more requests") -> Overloaded:
+        """The refusal of one call for want of memory, counted. An error each: one for all would keep their frames."""
+        self.refused += 1
+        return Overloaded(what)
 
     def grow(self, exchange: Exchange, size: int, limits: Limits) -> PointsmanError | None:
         """The exchange's body has come to `size` bytes: set more aside for it. Returns why not, if so."""

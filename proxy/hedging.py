@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.account import Trial
 from proxy.runtime import Model
+from proxy.sending import encoded
 from proxy.upstreams.balance import Place, Rotation
 from proxy.upstreams.base import Failed
 from routes.effects import Relay
@@ -100,11 +101,11 @@ async def hedged(
         if place is None or (stake := stakes.take()) is None:
             return None
         tried.append(place)
-        data = relaying.encoded(effect, model, place)
+        data = encoded(effect.body, model.endpoints[place.index])
         return relaying.call(replace(effect, role=ROLE), data, model, rotation, [*tried], relaying.end)
 
     relaying.race = race = Race(effect.role)
-    data = relaying.encoded(effect, model, tried[-1])
+    data = encoded(effect.body, model.endpoints[tried[-1].index])
     try:
         return await race.run(relaying.call(effect, data, model, rotation, [*tried], None), second, hedge.after)
     finally:

@@ -38,12 +38,14 @@ class Memory:
         bytes."""
         return max((used / allowed for used, allowed in self._bounds(limit)), default=0.0)
 
-    def left(self, limit: int | None) -> int | None:
-        """Bytes until a limit is reached; None where there is none."""
-        return min((max(0, allowed - used) for used, allowed in self._bounds(limit)), default=None)
+    def left(self, limit: int | None, workers: int = 1) -> int | None:
+        """Bytes until a limit is reached; None where there is none. So many `workers` share the cgroups'."""
+        shared = [allowed - used for used, allowed in self._bounds(None)]
+        own = [allowed - used for used, allowed in self._bounds(limit)][len(shared) :]
+        return min((max(0, each) for each in (*(each // workers for each in shared), *own)), default=None)
 
     def _bounds(self, limit: int | None) -> list[tuple[int, int]]:
-        """Used and allowed bytes of everything that is limited."""
+        """Used and allowed bytes of everything that is limited: the cgroups', then this process's own."""
         found = [bound for cgroup in self._cgroups if (bound := cgroup.bound()) is not None]
         if limit is not None and self._own is not None:
             found.append((int(_read(self._own).split()[1]) * resource.getpagesize(), limit))

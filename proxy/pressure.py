@@ -21,11 +21,10 @@ from proxy.memory import Memory
 log = structlog.get_logger("pointsman")
 
 LOOK: Final = 0.25  # seconds between looks
-CLOSE_LOOK: Final = (
-    0.025  # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
-)
+# where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
+CLOSE_LOOK: Final = 0.025
 GETTING_SHORT: Final = 0.75  # share of the memory
-COPIES: Final = 3.5  # of a large body while it is served: as it came, parsed, as it goes on, and in transit
+COSTS: Final = 3.5  # bytes of memory for a byte of a large body: as it came, parsed, as it goes on, in transit
 LEAST: Final = 4 * 2**20  # bytes of bodies that are taken however small the memory is
 TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 
@@ -77,9 +76,9 @@ class Pressure:
         the cgroup's."""
         loop = asyncio.get_running_loop()
         with Memory() as memory:
-            left = memory.left(limit())
+            left = memory.left(limit(), workers)
             if left is not None:
-                self._bodies.room = max(LEAST, int(left / COPIES / workers))
+                self._bodies.room = max(LEAST, int(left / COSTS))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause

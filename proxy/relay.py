@@ -19,9 +19,9 @@ from proxy.hedging import Race, hedged
 from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
 from proxy.orphans import Orphans
-from proxy.reading import unsendable
 from proxy.retrying import Retrying, Silent, Wait
-from proxy.runtime import Endpoint, Model
+from proxy.runtime import Model
+from proxy.sending import encoded
 from proxy.upstreams.balance import Place, Rotation, Rotations, Turn
 from proxy.upstreams.base import Call, Failed, Reply
 from proxy.upstreams.classify import classify, from_error_object
@@ -30,9 +30,8 @@ from proxy.upstreams.registry import Upstreams
 from proxy.wire import answer
 from proxy.wire.stream import Stream
 from routes import failure
-from routes.chat import Unencodable, encode, with_stream_usage
+from routes.chat import with_stream_usage
 from routes.effects import Relay, Relayed
-from routes.params import apply_all
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
@@ -101,7 +100,7 @@ class Relaying:
         if route.hedge is not None and rotation.is_pool:
             failed = await hedged(self, effect, model, rotation, tried, route.hedge)
         else:
-            data = encoded(dict(effect.body) if rotation.is_pool else effect.body, model.endpoints[place.index])
+            data = encoded(effect.body, model.endpoints[place.index])
             failed = await self._made(self.call(effect, data, model, rotation, tried, None), place)
         if failed is not None:
             failed = await self._again(effect, model, rotation, tried, failed)
@@ -115,17 +114,13 @@ class Relaying:
         """Call once more, and again, while that may help."""
         retrying = Retrying(self, rotation, effect.route, tried)
         while (place := await retrying.next(failed, self._loop.time())) is not None:
-            data = self.encoded(effect, model, place)
+            data = encoded(effect.body, model.endpoints[place.index])
             again = await self._made(self.call(effect, data, model, rotation, tried, self.end), place)
             if again is None:
                 return None
             failed = again
         retrying.judge(failed, self._loop.time())
         return failed
-
-    def encoded(self, effect: Relay, model: Model, place: Place) -> bytes:
-        """The body for one of several calls."""
-        return encoded(dict(effect.body), model.endpoints[place.index])
 
     def _relayed(self, failed: Failed | None) -> Relayed:
         if failed is None:
@@ -414,14 +409,3 @@ class Relaying:
 
 def is_stream(content_type: bytes) -> bool:
     return content_type.partition(b";")[0].strip().lower() == b"text/event-stream"
-
-
-def encoded(body: dict[str, Any], endpoint: Endpoint) -> bytes:
-    """The body in the endpoint's dialect, as bytes. Raises `BadRequest` for what JSON cannot say."""
-    body["model"] = endpoint.model
-    if endpoint.dialect:
-        apply_all(endpoint.dialect, body)
-    try:
-        return encode(body)
-    except Unencodable as error:
-        raise unsendable(error) from None

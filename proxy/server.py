@@ -19,7 +19,7 @@ from uvicorn.server import ServerState
 
 from proxy.account import new_id
 from proxy.bodies import FREE, Bodies
-from proxy.errors import BadRequest, HeadersTooLarge, Overloaded, PointsmanError, RequestTimeout
+from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout
 from proxy.exchange import Exchange, encode
 from proxy.fields import USUAL, again, check_framing, check_sizes, large_head, unusual
 from proxy.runtime import Limits
@@ -144,7 +144,7 @@ class Protocol(asyncio.Protocol):
         """Refuse, for want of memory, what nobody has looked at yet, and let go of what has come of its body."""
         for exchange in (self.current, self.reading, *self.waiting):
             if exchange is not None and exchange.refused is None:  # one that was looked at does not ask any more
-                exchange.refused = Overloaded()
+                exchange.refused = self.app.bodies.overloaded()
                 exchange.body_ended()
         self._body = []
 

@@ -112,7 +112,7 @@ class Worker:
         self._books.close()
         now = asyncio.get_running_loop().time()
         self.meters.endpoints(self.rotations.states(self.holder.snapshot.models.values(), now))
-        refused = {"connections": self._listener.refused, "memory": self._app.refused}
+        refused = {"connections": self._listener.refused, "memory": self._app.bodies.refused}
         self.meters.burden(self._listener.connections, self._pressure.share, refused, lines.dropped())
         return {**self.meters.state(), **process()}
 

@@ -502,6 +502,7 @@ def test_what_happens_when_something_runs_out() -> None:
         f"connections above {pressure.room_of(100_000)[0] // 1000} % of `ulimit -n` (fewer where there are few)",
         f"{pressure.SHED:.0%} of the limit, until {pressure.CALM_AGAIN:.0%}".replace("%", " %"),
         f"{pressure.FULL:.0%} of the limit, until {pressure.TAKE_AGAIN:.0%}".replace("%", " %"),
+        "`server.body_memory`, or a share of what memory was left at the start",
         f"{log.CAPACITY // 2**20} MiB of lines waiting",
         f"{hands.LOOK * hands.HANGS:g} s without an answer, with several workers",
     ]

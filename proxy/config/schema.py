@@ -61,7 +61,7 @@ class Timeouts(Section):
 
 
 class Retries(Section):
-    """Further calls of a model at another of its endpoints, before the caller has had any content."""
+    """Further calls of a model after one that failed, before the caller has had any content."""
 
     budget: Share = Field(default=0.2, description="Of the requests of the last 10 to 20 seconds, so many retries.")
     floor: float | int = Field(default=3, ge=0, le=1000, description="Retries a second that are always allowed.")

@@ -146,7 +146,7 @@ MEMORY = Family(
 LOOP_LAG = Family(
     "pointsman_event_loop_lag_seconds",
     "histogram",
-    "How late the event loop was, looked at four times a second: what every request waits for besides its own work.",
+    "How late the event loop was, looked at four times a second or more: what every request waits for.",
     scale=NANO,
     bounds=_ns(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )

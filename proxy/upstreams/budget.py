@@ -1,4 +1,4 @@
-"""How many retries there may be: a share of the requests, and of the money, so that they never become a storm."""
+"""How many further calls there may be, retries and second ones: a share of the requests, and of the money."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -10,7 +10,7 @@ SPAN: Final = 10.0  # seconds: what is remembered is one to two spans old
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """Further calls of the same model at another endpoint, before the caller has had any content."""
+    """Further calls of a model after one that failed, before the caller has had any content."""
 
     budget: float = 0.2  # of the requests of the last 10 to 20 seconds, or of those in flight if these are more
     floor: float = 3.0  # retries a second that are always allowed

@@ -1,7 +1,8 @@
 """The health of one endpoint: what became of its calls goes in, whether to call it comes out.
 
 Plain arithmetic on values: `now` (seconds, any steady clock) and chance are given. Two things take an endpoint out
-of rotation, and they never mix: failures eject it until a probe succeeds; a 429 lets it cool for the time it asks.
+of rotation, and they never mix: failures, or silence, eject it until a probe succeeds; a 429 lets it
+cool for the time it asks.
 """
 
 import math

@@ -42,6 +42,16 @@ def test_a_body_is_refused_for_its_own_size_or_for_the_others() -> None:
     assert (bodies.held, second.held) == (10 * COPIES * FREE, 0)
 
 
+def test_little_memory_is_room_for_one_body_at_a_time() -> None:
+    bodies, first, second = Bodies(), exchange(), exchange()
+    bodies.room = FREE
+    assert bodies.grow(first, 10 * FREE, LIMITS) is None  # `max_body`: it would never be taken otherwise
+    assert isinstance(bodies.grow(second, FREE, LIMITS), Unavailable)
+    assert bodies.refused == 1
+    bodies.give_back(first)
+    assert bodies.grow(second, 10 * FREE, LIMITS) is None
+
+
 @pytest.mark.parametrize("count", [1, AT_ONCE, 3 * AT_ONCE + 1])
 async def test_so_many_read_on_in_one_turn_and_in_order(count: int) -> None:
     bodies, resumed = Bodies(), list[int]()
