@@ -61,6 +61,8 @@ class Retrying:
             return None
         if pause:
             await asyncio.sleep(pause)
+            if place.health.is_out or not place.has_room:  # others have come in the meantime
+                return None
         self.tried.append(place)
         return place
 

@@ -1,8 +1,10 @@
 """A second call of the same endpoint, over real sockets: when it is made, and when it would be in vain."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import trustme
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy
-from tests.proxy.callers import ask
+from tests.proxy.callers import ask, body
+from tests.proxy.raw import Raw, post
 
 CONFIG = """
 version: 1
@@ -104,6 +107,28 @@ def test_one_that_is_down_is_not_asked_twice(a: StandIn) -> None:
         for number in range(20):
             assert ask(proxy, f"{number}").status_code == 502
         assert len(a.journal) == 20 + 2
+    a.script.clear()
+
+
+def test_a_seat_that_is_taken_during_the_pause_stays_taken(a: StandIn) -> None:
+    """`max_in_flight` is a promise to the server, also where its own `retry-after` was obeyed."""
+    a.script.clear()
+    a.journal.clear()
+    config = f"""
+version: 1
+upstreams: {{a: {{base_url: "{a.base_url}"}}}}
+models: {{m: {{endpoints: [{{at: a, max_in_flight: 1}}], price: {{input: 1, output: 1}}}}}}
+policies: {{p: {{model: m}}}}
+"""
+    a.then("status=503 retry-after=2", "stall")
+    with Proxy(config) as proxy, ThreadPoolExecutor(1) as pool, Raw(proxy.url) as other:
+        waiting = pool.submit(ask, proxy)
+        a.journal.wait(lambda journal: len(journal) == 1 and not journal.running(), timeout=10)
+        other.send(post(json.dumps(body("another")).encode()))
+        a.journal.wait(lambda journal: len(journal) == 2, timeout=10)
+        answer = waiting.result()
+        assert (answer.status_code, answer.headers["x-pointsman-attempts"]) == (502, "1")
+        assert len(a.journal) == 2
     a.script.clear()
 
 
