@@ -98,7 +98,7 @@ class Health:
     def is_silent(self, now: float, is_probe: bool = False) -> bool:
         """Whether it has stopped answering, as far as it can be told before timeouts tell."""
         whole, streamed = self.silences
-        return whole.is_odd(now, is_probe) or streamed.is_odd(now, is_probe)
+        return whole.is_odd(now, is_probe, streamed.said) or streamed.is_odd(now, is_probe, whole.said)
 
     @property
     def is_awaited(self) -> bool:

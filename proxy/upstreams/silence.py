@@ -4,6 +4,7 @@ A timeout of the first content must suit the slowest honest answer, so it comes 
 stopped gathers calls. What gives it away is that none of many answers while, by its own past, some should have.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Final, Protocol
 
@@ -27,25 +28,26 @@ class Waiting(Protocol):
 class Silence:
     """Of one kind of calls (streamed or whole, which wait for different things) at one endpoint."""
 
-    __slots__ = ("_doubted", "_heard", "_known", "slowest", "waiting")
+    __slots__ = ("_doubted", "_heard", "_known", "said", "slowest", "waiting")
 
     def __init__(self) -> None:
         self.waiting: dict[Waiting, None] = {}  # in order
         self.slowest = 0.0  # seconds
         self._known = 0
-        self._heard = 0.0  # when it last said something, or was first asked
+        self.said = -math.inf  # when it last said something
+        self._heard = 0.0  # the same, or when it was first asked since
         self._doubted = 0.0  # when it was first found too silent
 
     def begin(self, call: Waiting, now: float) -> None:
         if not self.waiting:
-            self.heard(now)
+            self._heard, self._doubted = now, 0.0
         self.waiting[call] = None
 
     def end(self, call: Waiting) -> None:
         self.waiting.pop(call, None)
 
     def heard(self, now: float) -> None:
-        self._heard = now
+        self.said = self._heard = now
         self._doubted = 0.0
 
     def answered(self, call: Waiting, now: float, latency: float) -> None:
@@ -54,13 +56,17 @@ class Silence:
         self._known += 1
         self.slowest = latency if latency > self.slowest else self.slowest - (self.slowest - latency) * FADES
 
-    def is_odd(self, now: float, is_probe: bool = False) -> bool:
-        """Whether so many wait for so long that it must have stopped. A probe is alone, and suspected already."""
+    def is_odd(self, now: float, is_probe: bool = False, said: float = -math.inf) -> bool:
+        """Whether so many wait for so long that it must have stopped. A probe is alone, and suspected already.
+
+        `said`: when it last answered a call of the other kind, which tells as well that it has not.
+        """
         count = len(self.waiting)
         if not count or self._known < KNOWN or (count < FEW and not is_probe):
             return False
         lots = 1.0 if is_probe or count >= MANY else MANY / count
-        if now - self._heard <= max(LEAST, TIMES * self.slowest) * lots:
+        if now - max(self._heard, said) <= max(LEAST, TIMES * self.slowest) * lots:
+            self._doubted = 0.0
             return False
         if not self._doubted:
             self._doubted = now

@@ -414,3 +414,27 @@ def test_one_that_falls_silent_is_left_and_what_waits_is_moved() -> None:
     assert a.health.state(2.3) == EJECTED
     turns[0].answered(2.4, 1.4)  # it was only slow: one that could not be moved is answered
     assert a.health.state(2.4) == IN
+
+
+def test_one_that_answers_streams_is_not_silent_for_its_long_answers() -> None:
+    given = rotation(three())
+    a = given.places[0]
+    for number in range(30):
+        turn = given.begin(a, number / 30, False, Called())
+        turn.answered(number / 30, 0.1)
+        turn.end()
+    waiting = [Called() for _ in range(8)]
+    for call in waiting:
+        given.begin(a, 1.0, False, call)
+    for number in range(1, 20):
+        now = 1.0 + number / 2
+        streamed = given.begin(a, now, True, Called())
+        streamed.answered(now, 0.1)
+        streamed.end()
+        names(given, now + 0.2)
+    assert a.health.state(now) == IN
+    assert not any(call.is_moved for call in waiting)
+    given.begin(a, now, True, Called())  # it is asked, and does not answer: no sign of life
+    names(given, now + 1.1)
+    assert names(given, now + 1.3) == {"b", "c"}
+    assert all(call.is_moved for call in waiting)
