@@ -73,7 +73,7 @@ class Relaying:
     retry_after: float | None = None  # the smallest that any attempt was told
     committed = False  # content has gone out: no other answer is possible
     served = False  # an answer has gone out whole
-    last: Trial | None = None
+    last: Trial | None = None  # the newest, or the one that answers
     stream: Stream | None = None  # the one whose content went out
     answer: bytes | None = None  # a whole answer, ready to be sent
     _asked = False  # the caller asked for a stream's usage
@@ -249,6 +249,7 @@ class Relaying:
         trial.usage, trial.characters, trial.answered_model = read.usage, read.characters, read.model
         self._saw_content(trial)
         if self.race is not None:
+            self.last = trial
             await self.race.won(trial)
         self.answer = data
 
@@ -281,6 +282,7 @@ class Relaying:
                 if stream.done:
                     raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
             if self.race is not None:
+                self.last = trial
                 await self.race.won(trial)
             self._commit(trial, stream)
             exchange.write(out)

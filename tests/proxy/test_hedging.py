@@ -11,7 +11,8 @@ import pytest
 from proxy.standins.standin import StandIn
 from proxy.upstreams.budget import Stakes
 from tests.harness import Proxy
-from tests.proxy.callers import ask, streams
+from tests.proxy.callers import ask, body, streams
+from tests.proxy.raw import Raw, post
 
 CONFIG = """
 version: 1
@@ -26,9 +27,11 @@ models:
     endpoints: [{{at: a}}, {{at: b, priority: 1}}, {{at: c, priority: 2}}]
     price: {{input: 1, output: 1}}
     hedge: {{after: 200ms, budget: 100%}}
+  dear: {{at: a, price: {{input: 0, output: 10}}}}
 policies:
   p: {{model: m}}
   q: {{routes: {{m: {{model: m, hedge: {{after: 200ms}}}}}}, default: m}}
+  compared: {{baseline: dear, routes: {{m: {{model: m}}, dear: {{model: dear}}}}, default: m}}
 """
 Three = dict[str, StandIn]
 
@@ -119,6 +122,18 @@ async def test_a_client_that_leaves_takes_both_with_it(proxy: Proxy, three: Thre
     found = await asyncio.to_thread(attempts, proxy)
     assert sorted(endpoint for endpoint, _, _ in found) == ["a", "b"]
     assert {result for _, _, result in found} == {"cancelled"}
+
+
+def test_what_was_delivered_is_the_winners(proxy: Proxy, three: Three) -> None:
+    """Also to a client that leaves in its midst: the baseline would have answered as much."""
+    three["a"].then("ttft=0.6 pace=0.05 tokens=400")
+    three["b"].then("stall after=request")
+    with Raw(proxy.url) as raw:
+        raw.send(post(json.dumps(body(model="compared", stream=True)).encode()))
+        raw.read_until(b'"content":" the')
+    (line,) = proxy.requests(1)
+    assert line["attempts"][0]["endpoint"] == "b"
+    assert line["baseline_usd"] > 0
 
 
 def test_two_out_of_rotation_are_reason_enough_not_to(three: Three) -> None:
