@@ -119,6 +119,8 @@ class Wait:
         left = limits.attempts - len(relaying.account.attempts) - 1
         if self._is_over or relaying.committed or relaying.race is not None or left < 1:
             return False
+        if relaying.exchange.disconnected:  # it goes on for its bill, which nobody else knows
+            return False
         if self._rotation.choose(now, self._tried) is None:
             return False
         if not relaying.rotations.may_retry(self._rotation, now, limits, 0):

@@ -5,13 +5,14 @@ import json
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Self
 
 import httpx
 
-from tests.harness import Proxy
+from tests.harness import Proxy, until
+from tests.proxy.raw import Raw, post
 
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # loading a CA bundle for each client would cost more than the tests
 get = partial(httpx.get, verify=PLAIN, timeout=20)
@@ -43,6 +44,20 @@ def ask(proxy: Proxy, text: str = HELLO, *, model: str = "p", key: str | None = 
 def asks(proxy: Proxy, count: int, text: str = HELLO) -> list[httpx.Response]:
     """Requests one after the other, each on a new connection, so that any worker may get it."""
     return [ask(proxy, text) for _ in range(count)]
+
+
+def asking(proxy: Proxy, opened: ExitStack, **more: Any) -> Raw:
+    """A client that has asked and not read its answer."""
+    return opened.enter_context(Raw(proxy.url)).send(post(json.dumps(body(**more)).encode()))
+
+
+def poke(proxy: Proxy, endpoint: str) -> None:
+    """Ask until the endpoint is out for its silence, which is looked for when somebody asks."""
+    with ExitStack() as opened:
+        for _ in until(15.0, f"{endpoint} to be ejected"):
+            asking(proxy, opened)
+            if proxy.metric("pointsman_ejections_total", endpoint=endpoint):
+                return
 
 
 class Stream:

@@ -10,8 +10,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from proxy.orphans import MOST, Orphans
+from proxy.standins.behaviour import Behaviour
 from proxy.standins.standin import StandIn
-from tests.harness import Proxy
+from proxy.upstreams.silence import KNOWN, MANY
+from tests.harness import Proxy, until
+from tests.proxy import callers
 from tests.proxy.raw import Raw, post
 
 CONFIG = """
@@ -109,6 +112,30 @@ def test_a_stop_does_not_wait_for_them_but_books_them(proxy: Proxy, tuned: Stand
     (line,) = proxy.requests(1)
     assert (line["outcome"], line["attempts"][0]["result"]) == ("cancelled", "cancelled")
     assert booked(line) > 0
+
+
+def test_a_silent_endpoint_keeps_them(tuned: StandIn) -> None:
+    """Nobody waits for them elsewhere, and their bill is known there alone."""
+    with StandIn() as other, ExitStack() as opened:
+        config = CONFIG.format(tuned=tuned.base_url)
+        config = config.replace("}}\nmodels:", f'}}, other: {{base_url: "{other.base_url}"}}}}\nmodels:')
+        config = config.replace("tuned: {at: tuned,", "tuned: {endpoints: [{at: tuned}, {at: other, priority: 1}],")
+        config += "  p: {model: tuned}\n"
+        proxy = opened.enter_context(Proxy(config))
+        callers.asks(proxy, KNOWN + 1)
+        tuned.journal.clear()
+        tuned.every = (1, Behaviour.parse("ttft=4"))
+        with ExitStack() as clients:
+            for _ in range(MANY):
+                callers.asking(proxy, clients, model="billed")
+            tuned.journal.wait(lambda journal: len(journal) == MANY, timeout=10)
+        callers.poke(proxy, "tuned")
+        tuned.journal.wait(lambda journal: not journal.running(), timeout=15)
+        for _ in until(10.0, "their records"):
+            left = [line for line in proxy.requests(1) if line["policy"] == "billed"]
+            if len(left) == MANY:
+                break
+        assert [line["attempts"][0]["result"] for line in left] == ["ok"] * MANY
 
 
 async def test_only_so_many_are_adopted_and_all_are_ended() -> None:
