@@ -35,6 +35,11 @@ class Race:
         self._calls: list[Calling] = []
         self._winner: asyncio.Task[Any] | None = None
 
+    @property
+    def is_on(self) -> bool:
+        """Whether there are two."""
+        return len(self._calls) > 1
+
     def enter(self, trial: Trial) -> None:
         self._trials[asyncio.current_task()] = trial
 

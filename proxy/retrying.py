@@ -117,7 +117,9 @@ class Wait:
         relaying, now = self._relaying, self._task.get_loop().time()
         limits = relaying.account.snapshot.retries
         left = limits.attempts - len(relaying.account.attempts) - 1
-        if self._is_over or relaying.committed or relaying.race is not None or left < 1:
+        if self._is_over or relaying.committed or left < 1:
+            return False
+        if relaying.race is not None and relaying.race.is_on:  # the other call is help enough
             return False
         if relaying.exchange.disconnected:  # it goes on for its bill, which nobody else knows
             return False

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from proxy.standins.behaviour import Behaviour
 from proxy.standins.standin import StandIn
 from proxy.upstreams.budget import Stakes
+from proxy.upstreams.silence import KNOWN, MANY
 from tests.harness import Proxy
-from tests.proxy.callers import ask, body, streams
+from tests.proxy.callers import ask, asking, asks, body, poke, streams
 from tests.proxy.raw import Raw, post
 
 CONFIG = """
@@ -134,6 +136,18 @@ def test_what_was_delivered_is_the_winners(proxy: Proxy, three: Three) -> None:
     (line,) = proxy.requests(1)
     assert line["attempts"][0]["endpoint"] == "b"
     assert line["baseline_usd"] > 0
+
+
+def test_without_a_second_call_silence_is_left(three: Three) -> None:
+    config = CONFIG.replace("hedge: {{after: 200ms", "hedge: {{after: 19s")
+    with ExitStack() as opened:
+        urls = {name: standin.base_url for name, standin in three.items()}
+        proxy = opened.enter_context(Proxy(config.format(**urls)))
+        asks(proxy, KNOWN + 1)
+        three["a"].every = (1, Behaviour.parse("stall after=request"))
+        first, *_ = [asking(proxy, opened) for _ in range(MANY)]
+        poke(proxy, "a")
+        assert first.answer().status == 200
 
 
 def test_two_out_of_rotation_are_reason_enough_not_to(three: Three) -> None:
