@@ -102,6 +102,7 @@ async def hedged(
         nonlocal stake
         left = limits.attempts - len(account.attempts) - 1 - bool(effect.route.fallback)
         now = asyncio.get_running_loop().time()
+        relaying.leave_seat()  # the first may be about to be moved: then this is where
         place = rotation.choose(now, tried) if left > 0 and rotation.ejected < 2 else None
         if place is None or (stake := stakes.take()) is None:
             return None

@@ -81,6 +81,7 @@ class Relaying:
     end: float  # of the attempt's total time
     orphan: asyncio.Task[Failed | None] | None = None  # a call that goes on although the caller has left
     _hold: Hold | None = None
+    _seat: Place | None = None  # taken for a call that is about to be moved there
 
     async def relay(self, effect: Relay) -> Relayed:
         """Call the route's model: one endpoint, or one after the other while they fail and another may be asked."""
@@ -147,7 +148,7 @@ class Relaying:
         if self.race is not None:
             self.race.enter(trial)
         if rotation.is_pool:
-            wait = Wait(self, rotation, tried, cast("asyncio.Task[object]", asyncio.current_task()))
+            wait = Wait(self, rotation, effect.route, tried, cast("asyncio.Task[object]", asyncio.current_task()))
             turn = trial.turn = rotation.begin(place, self._loop.time(), account.stream, wait)
         else:
             turn = trial.turn = rotation.begin(place)
@@ -206,7 +207,18 @@ class Relaying:
         rotations = self.rotations
         return bool(rotations.suspects) and rotations.is_suspect(hash(self.exchange.body), self._loop.time())
 
+    def take_seat(self, place: Place) -> None:
+        """Keep one of its `max_in_flight` until `leave_seat`, which whoever calls it, or the request's end, does."""
+        self._seat = place
+        place.health.in_flight += 1
+
+    def leave_seat(self) -> None:
+        if self._seat is not None:
+            self._seat.health.in_flight -= 1
+            self._seat = None
+
     def close(self) -> None:
+        self.leave_seat()
         if self._hold is not None:
             self._hold.end()
 

@@ -39,20 +39,17 @@ class Retrying:
         self.tried = tried
 
     async def next(self, failed: Failed, now: float) -> Place | None:
-        """The endpoint to call now, after a pause if need be; None to give up. A fallback keeps one attempt."""
+        """The endpoint to call now, after a pause if need be; None to give up."""
         relaying = self._relaying
+        relaying.leave_seat()
         account, limits = relaying.account, relaying.account.snapshot.retries
-        has_fallback = any(failed.failure in fallback.on for fallback in self._route.fallback)
-        left = limits.attempts - len(account.attempts) - has_fallback
-        if relaying.committed or left < 1 or now >= relaying.end or failed.failure not in RETRIED:
-            return None
-        if relaying.is_suspect():
+        if failed.failure not in RETRIED or not is_open(relaying, self._route, failed.failure, now):
             return None
         place, pause = self._rotation.choose(now, self.tried), 0.0
         if place is None:
             if failed.failure == failure.RATE_LIMITED:  # the caller may come back when the first of them is ready
                 relaying.retry_after = min(relaying.retry_after or LONGEST_WAIT, self._rotation.wait(now))
-            place = None if has_fallback else self._same(failed, now)
+            place = None if falls_back(self._route, failed.failure) else self._same(failed, now)
             pause = self._pause(failed)
             if place is None or now + pause >= relaying.end:
                 return None
@@ -94,39 +91,55 @@ class Retrying:
             relaying.rotations.suspect(hash(relaying.exchange.body), now)
 
 
+def falls_back(route: Route, why: str) -> bool:
+    return any(why in fallback.on for fallback in route.fallback)
+
+
+def is_open(relaying: "Relaying", route: Route, why: str, now: float, running: int = 0) -> bool:
+    """Whether a request whose call fails, or is about to, may still be sent again. A fallback keeps one attempt."""
+    account = relaying.account
+    left = account.snapshot.retries.attempts - len(account.attempts) - running - falls_back(route, why)
+    return left > 0 and not relaying.committed and now < relaying.end and not relaying.is_suspect()
+
+
 class Wait:
     """For the first content of a call, where it may be ended early. A `proxy.upstreams.silence.Waiting`."""
 
-    __slots__ = ("_is_over", "_relaying", "_rotation", "_task", "_tried")
+    __slots__ = ("_is_over", "_relaying", "_rotation", "_route", "_task", "_tried")
 
     def __init__(
         self,
         relaying: "Relaying",
         rotation: Rotation,
+        route: Route,
         tried: list[Place],
         task: "asyncio.Task[object]",
     ) -> None:
         self._relaying = relaying
         self._rotation = rotation
+        self._route = route
         self._tried = tried
         self._task = task
         self._is_over = False
 
     def move(self) -> bool:
-        """End it, if the request may be sent elsewhere: whoever waits is cancelled, and asks `is_over`."""
+        """End it, if the request may be sent elsewhere: whoever waits is cancelled, and asks `is_over`.
+
+        The seat it will have is taken here, or many would be moved to the same one.
+        """
         relaying, now = self._relaying, self._task.get_loop().time()
-        limits = relaying.account.snapshot.retries
-        left = limits.attempts - len(relaying.account.attempts) - 1
-        if self._is_over or relaying.committed or left < 1:
+        if self._is_over or not is_open(relaying, self._route, failure.TIMEOUT, now, running=1):
             return False
         if relaying.race is not None and relaying.race.is_on:  # the other call is help enough
             return False
         if relaying.exchange.disconnected:  # it goes on for its bill, which nobody else knows
             return False
-        if self._rotation.choose(now, self._tried) is None:
+        place = self._rotation.choose(now, self._tried)
+        if place is None:
             return False
-        if not relaying.rotations.may_retry(self._rotation, now, limits, 0):
+        if not relaying.rotations.may_retry(self._rotation, now, relaying.account.snapshot.retries, 0):
             return False
+        relaying.take_seat(place)
         self._is_over = True
         return self._task.cancel()
 

@@ -5,14 +5,17 @@ import json
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trustme
 
+from proxy.standins.behaviour import Behaviour
 from proxy.standins.standin import StandIn
+from proxy.upstreams.silence import KNOWN, MANY
 from tests.harness import Proxy
-from tests.proxy.callers import ask, body
+from tests.proxy.callers import ask, asking, asks, body, poke
 from tests.proxy.raw import Raw, post
 
 CONFIG = """
@@ -130,6 +133,26 @@ policies: {{p: {{model: m}}}}
         assert (answer.status_code, answer.headers["x-pointsman-attempts"]) == (502, "1")
         assert len(a.journal) == 2
     a.script.clear()
+
+
+def test_one_seat_elsewhere_takes_one_of_those_that_silence_keeps(a: StandIn) -> None:
+    """The others wait on, and are answered."""
+    a.script.clear()
+    with StandIn() as b, ExitStack() as opened:
+        config = f"""
+version: 1
+upstreams: {{a: {{base_url: "{a.base_url}"}}, b: {{base_url: "{b.base_url}"}}}}
+models: {{m: {{endpoints: [{{at: a}}, {{at: b, priority: 1, max_in_flight: 1}}], price: {{input: 1, output: 1}}}}}}
+policies: {{p: {{model: m}}}}
+"""
+        proxy = opened.enter_context(Proxy(config))
+        asks(proxy, KNOWN + 1)
+        opened.callback(setattr, a, "every", None)
+        a.every = b.every = (1, Behaviour.parse("ttft=4"))
+        waiting = [asking(proxy, opened) for _ in range(MANY)]
+        poke(proxy, "a")
+        assert [each.answer().status for each in waiting] == [200] * MANY
+        assert len(b.journal) == 1
 
 
 async def test_a_refused_certificate_is_not_asked_again(tmp_path: Path) -> None:
