@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from proxy.account import Trial
-from proxy.runtime import Model
+from proxy.runtime import Endpoint, Model
 from proxy.sending import encoded
 from proxy.upstreams.balance import Place, Rotation
 from proxy.upstreams.base import Failed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Run = Coroutine[Any, Any, Failed | None]
 Calling = asyncio.Task[Failed | None]
+Outlives = Callable[[Calling, Endpoint], bool]
 
 ROLE = "hedge"
 
@@ -56,21 +57,31 @@ class Race:
         if losers:
             await asyncio.wait(losers)
 
-    async def run(self, first: Run, second: Callable[[], Run | None], after: float) -> Failed | None:
+    async def run(
+        self, first: Run, second: Callable[[], Run | None], after: float, outlives: Outlives
+    ) -> Failed | None:
         """Begin with `first`; `second` makes the other call once `after` seconds have passed, if it may be made.
 
-        Returns the failure of the call that won, or of the last one if none did. However it ends, both have.
+        Returns the failure of the call that won, or of the last one if none did. However it ends, both have; but if
+        the caller leaves, the one that won, or is alone, may outlive it.
         """
         loop = asyncio.get_running_loop()
         self._calls.append(loop.create_task(first))
         try:
             await asyncio.wait(self._calls, timeout=after)
             other = second() if self._winner is None and not self._calls[0].done() else None
-            if other is None:
-                return await self._calls[0]
-            self._calls.append(loop.create_task(other))
-            await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
-            return await self._last()
+            if other is not None:
+                self._calls.append(loop.create_task(other))
+                await asyncio.wait(self._calls, return_when=asyncio.FIRST_COMPLETED)
+            last = self._last()
+            await asyncio.wait((last,))  # a cancellation is ours alone
+            return last.result()
+        except asyncio.CancelledError:
+            last = self._last()
+            is_alone = last is self._winner or sum(not call.done() for call in self._calls) == 1
+            if is_alone and last in self._trials and outlives(last, self._trials[last].endpoint):
+                self._calls.remove(last)
+            raise
         finally:
             await self._end()
 
@@ -83,7 +94,8 @@ class Race:
     async def _end(self) -> None:
         for call in self._calls:
             call.cancel()
-        await asyncio.wait(self._calls)
+        if self._calls:
+            await asyncio.wait(self._calls)
         for call in self._calls:
             if not call.cancelled():
                 call.exception()  # of the one that nobody awaited
@@ -113,7 +125,8 @@ async def hedged(
     relaying.race = race = Race(effect.role)
     data = encoded(effect.body, model.endpoints[tried[-1].index])
     try:
-        return await race.run(relaying.call(effect, data, model, rotation, [*tried], None), second, hedge.after)
+        first = relaying.call(effect, data, model, rotation, [*tried], None)
+        return await race.run(first, second, hedge.after, relaying.outlives)
     finally:
         relaying.race = None
         made = account.attempts[before:]

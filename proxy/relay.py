@@ -20,7 +20,7 @@ from proxy.hold import WAITING, Hold
 from proxy.meter.baseline import Learned
 from proxy.orphans import Orphans
 from proxy.retrying import Retrying, Silent, Wait
-from proxy.runtime import Model
+from proxy.runtime import Endpoint, Model
 from proxy.sending import encoded
 from proxy.upstreams.balance import Place, Rotation, Rotations, Turn
 from proxy.upstreams.base import Call, Failed, Reply
@@ -173,20 +173,26 @@ class Relaying:
         return None
 
     def _made(self, call: Coroutine[Any, Any, Failed | None], place: Place) -> Coroutine[Any, Any, Failed | None]:
-        return self._outlive(call) if place.endpoint.bills_after_disconnect else call
+        return self._outlive(call, place.endpoint) if place.endpoint.bills_after_disconnect else call
 
-    async def _outlive(self, call: Coroutine[Any, Any, Failed | None]) -> Failed | None:
+    async def _outlive(self, call: Coroutine[Any, Any, Failed | None], endpoint: Endpoint) -> Failed | None:
         """A call whose vendor bills its whole answer, also when the caller leaves: then it goes on, for its usage."""
         task = self._loop.create_task(call, name="a call that outlives its client")
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if self.exchange.disconnected and not task.done() and self.orphans.adopt(task):
-                self.orphan = task
-            else:
+            if not self.outlives(task, endpoint):
                 task.cancel()
                 await asyncio.wait((task,))  # until it is booked
             raise
+
+    def outlives(self, call: asyncio.Task[Failed | None], endpoint: Endpoint) -> bool:
+        """Let a call go on, whoever waits for it being cancelled: if the caller has left, and it is billed anyway."""
+        if not (endpoint.bills_after_disconnect and self.exchange.disconnected) or call.done():
+            return False
+        if self.orphans.adopt(call):
+            self.orphan = call
+        return self.orphan is call
 
     # --- another endpoint
 

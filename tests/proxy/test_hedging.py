@@ -138,6 +138,29 @@ def test_what_was_delivered_is_the_winners(proxy: Proxy, three: Three) -> None:
     assert line["baseline_usd"] > 0
 
 
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "winner"])
+def test_a_bill_that_goes_on_is_read_to_its_end(three: Three, alone: bool) -> None:
+    config = CONFIG.replace('"}}\n', '", bills_after_disconnect: true}}\n')
+    if alone:
+        config = config.replace("hedge: {{after: 200ms", "hedge: {{after: 19s")
+    with Proxy(config.format(**{name: standin.base_url for name, standin in three.items()})) as proxy:
+        three["a"].then("ttft=0.6 pace=0.005 tokens=60")
+        three["b"].then("stall after=request")
+        with Raw(proxy.url) as raw:
+            raw.send(post(json.dumps(body(stream=True)).encode()))
+            if alone:
+                three["a"].journal.wait(lambda journal: len(journal) == 1, timeout=10)
+            else:
+                raw.read_until(b'"content":" the')
+        (line,) = proxy.requests(1)
+        assert (line["outcome"], line["attempts"][-1]["result"]) == ("cancelled", "ok")
+        assert len(line["attempts"]) == (1 if alone else 2)
+        assert three["a"].journal.last.ended == "complete"
+        reported = three["a"].journal.last.reported["total_tokens"]
+        assert proxy.metric("pointsman_tokens_total", source="upstream") == reported
+        assert "Traceback" not in proxy.text
+
+
 def test_without_a_second_call_silence_is_left(three: Three) -> None:
     config = CONFIG.replace("hedge: {{after: 200ms", "hedge: {{after: 19s")
     with ExitStack() as opened:
