@@ -430,7 +430,11 @@ class Protocol(asyncio.Protocol):
         if exchange is not None and exchange.is_begun:
             exchange.refused = exchange.refused or error
             exchange.body_ended()
-        elif self.current is None and not self.waiting:
+            return
+        if exchange is not None:  # nobody has seen it, so nobody else gives back what was set aside for it
+            self.app.bodies.give_back(exchange)
+            self._body = []
+        if self.current is None and not self.waiting:
             self._answer_refusal(error)
         else:
             self._refusal = error

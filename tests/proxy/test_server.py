@@ -347,6 +347,24 @@ async def test_bodies_share_their_memory(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rig.app.bodies.held == 0
 
 
+@pytest.mark.parametrize("end", [b"zz\r\n", b""], ids=["malformed", "late"])
+async def test_a_body_that_never_ends_gives_its_memory_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(App, "limits", Limits(head_timeout=0.02, body_timeout=0.02 if not end else 60.0))
+    protocol, wire = rig.connect()
+    protocol.data_received(chunked(b" " * 200_000, end=b""))  # too small to be begun before it has all come
+    assert rig.app.bodies.held >= 400_000
+    protocol.data_received(end)
+    async with asyncio.timeout(10):
+        while not wire.out:
+            await asyncio.sleep(0.001)
+    assert [status for status, _ in answers(wire.out)] == [400 if end else 408]
+    assert rig.app.bodies.held == 0
+    protocol.connection_lost(None)
+    assert rig.app.bodies.held == 0
+
+
 async def test_a_large_body_of_a_stranger_is_not_read_to_its_end(rig: Rig) -> None:
     """Also one that does not say how large it is."""
     protocol, wire = rig.connect()
