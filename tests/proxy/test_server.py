@@ -334,7 +334,7 @@ async def test_bodies_share_their_memory(rig: Rig, monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(0)
     for wire in (second_wire, third_wire):
         ((status, body),) = answers(wire.out)
-        assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
         assert b"retry-after: 1\r\n" in wire.out
     first.data_received(large[300_000:])
     await rig.quiet()
