@@ -70,6 +70,7 @@ def test_a_bill_that_goes_on_is_read_to_its_end(proxy: Proxy, tuned: StandIn, st
     (line,) = proxy.requests(1)
     assert (line["outcome"], line["status"]) == ("cancelled", 499)
     assert line["attempts"][0]["result"] == "ok"
+    assert (line["ttft_ms"] is None) == (not stream or "ttft" in fault)  # of the caller: it had none
     assert booked(line) == tuned.journal.last.reported["total_tokens"]
     assert line["baseline_usd"] == line["cost_usd"]  # the baseline answered: it cost what it cost
     assert proxy.metric("pointsman_tokens_total", source="estimated") == 0
