@@ -94,16 +94,20 @@ class Pressure:
 
     async def take(self, share: float) -> None:
         """Act upon this share of the memory being used."""
-        before, self.level = self.level, next_level(self.level, share)
-        if self.level == before:
+        before, after = self.level, next_level(self.level, share)
+        if after == before:
             return
-        self._shed(self.level != "calm")
+        if before == "full":
+            try:
+                await self._listener.resume()
+            except OSError:  # no descriptor is left for it, perhaps: it stays full, and the next look tries again
+                return
+        self.level = after
+        self._shed(after != "calm")
         if before == "calm":  # they would take a multiple of what has come of them
             self._listener.refuse_unread()
-        if self.level == "full":
+        if after == "full":
             self._listener.pause()
-        elif before == "full":
-            await self._listener.resume()
         told = {"used": round(share, 3), "connections": self._listener.connections}
         match self.level:
             case "full":

@@ -1,7 +1,10 @@
 """What is refused when memory or descriptors run out, and when it is taken again."""
 
 import asyncio
+import errno
+import socket
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import pytest
 
@@ -43,6 +46,10 @@ async def served() -> AsyncIterator[Served]:
     yield served
     await served.listener.stop(5)
     await served.tasks.close()
+
+
+def no_descriptor(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 async def asked(client: Client) -> int:
@@ -98,6 +105,21 @@ async def test_when_memory_is_full_connections_wait_in_the_queue(served: Served)
             await served.pressure.take(0.5)
             async with asyncio.timeout(10):
                 assert (await new.answer()).status == 200
+
+
+async def test_a_listener_that_cannot_open_again_tries_again(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor it stays closed, and the watch goes on."""
+    await served.pressure.take(0.96)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "dup", no_descriptor)
+        await served.pressure.take(0.5)
+    assert (served.pressure.level, served.shed) == ("full", [True])
+    await served.pressure.take(0.5)
+    assert (served.pressure.level, served.shed) == ("calm", [True, False])
+    async with await Client.open(served.url) as client:
+        assert await asked(client) == 200
 
 
 async def test_a_stop_while_memory_is_full(served: Served) -> None:
