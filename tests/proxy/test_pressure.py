@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import AsyncIterator
 from typing import NoReturn
 
@@ -137,6 +138,21 @@ async def test_the_watch_reads_a_configured_limit(served: Served) -> None:
         limit[0] = 2**50
         while served.pressure.level != "calm":
             await asyncio.sleep(0.01)
+    watching.cancel()
+
+
+async def test_the_room_for_bodies_follows_a_configured_limit(served: Served) -> None:
+    limit: list[int | None] = [2**50]
+    bodies = served.pressure._bodies
+    watching = served.tasks.spawn(served.pressure.watch(lambda: limit[0]), name="watch")
+    async with asyncio.timeout(20):
+        while bodies.room == sys.maxsize:
+            await asyncio.sleep(0.01)
+        before = bodies.room
+        limit[0] = 2**40
+        while bodies.room == before:
+            await asyncio.sleep(0.01)
+    assert 0 < bodies.room < before
     watching.cancel()
 
 
