@@ -179,6 +179,11 @@ class Account:
             ttl=model.cache_ttl,
         )
 
+    def saw_content(self) -> None:
+        """The caller gets its first content; but not one that has left while its call goes on."""
+        if not self.duration:
+            self.first_content = time.perf_counter() - self.t0
+
     def finish(self, outcome: str, status: int, error: str | None) -> None:
         """The request is over: `status` is what the client got (499: it left first), `error` the code it was told."""
         self.duration = time.perf_counter() - self.t0

@@ -6,7 +6,7 @@ Writes are synchronous and buffered by the transport; `drain` waits while the cl
 import asyncio
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.errors import PointsmanError
 
@@ -45,6 +45,7 @@ class Exchange:
         "is_begun",
         "keep_alive",
         "method",
+        "orphan",
         "path",
         "pieces",
         "received",
@@ -81,6 +82,7 @@ class Exchange:
         self.status = 0  # sent to the client
         self.is_begun = False  # handed to the application, or queued for it
         self.task: asyncio.Task[None] | None = None
+        self.orphan: asyncio.Task[Any] | None = None  # a call of a model that goes on although the client has gone
         self.held = 0  # bytes set aside for the body
         self.watch: Callable[[bytes], None] | None = (
             None  # for the pieces of a large body, from the first, as they come

@@ -135,6 +135,7 @@ class Chat:
             if relaying is None or relaying.orphan is None:
                 self.books.enter(account, lease)
             else:
+                exchange.orphan = relaying.orphan  # which still has the body
                 self._enter_later(relaying.orphan, account, lease, relaying)
 
     def _enter_later(

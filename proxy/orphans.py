@@ -9,6 +9,8 @@ from typing import Any, Final
 
 import structlog
 
+from proxy.errors import PointsmanError
+
 log = structlog.get_logger("pointsman")
 
 MOST: Final = 64  # at once, per worker: each holds a connection and what its answer needs
@@ -35,7 +37,9 @@ class Orphans:
 
     def _ended(self, call: asyncio.Task[Any]) -> None:
         self._running.discard(call)
-        if not call.cancelled() and (error := call.exception()) is not None:
+        if call.cancelled() or (error := call.exception()) is None:
+            return
+        if not isinstance(error, PointsmanError):  # one that found no descriptor was refused: nobody is left to tell
             log.error("defect: a call whose client had left", exc_info=error)
 
     async def close(self) -> None:

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import ctypes
 import resource
+import sys
 from collections.abc import Callable
 from typing import Final, Literal
 
 import structlog
 
-from proxy.bodies import Bodies
+from proxy.bodies import COPIES, Bodies
 from proxy.listener import Listener
 from proxy.memory import Memory
 
@@ -76,9 +77,8 @@ class Pressure:
         the cgroup's."""
         loop = asyncio.get_running_loop()
         with Memory() as memory:
-            left = memory.left(limit(), workers)
-            if left is not None:
-                self._bodies.room = max(LEAST, int(left / COSTS))
+            allowed = limit()
+            self._bodies.room = self._room(memory.left(allowed, workers))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause
@@ -86,7 +86,10 @@ class Pressure:
                 now = loop.time()
                 self._late(max(0.0, now - due))
                 self._say_refused()
-                self.share = memory.share(limit())
+                if limit() != allowed:  # after a reload
+                    allowed = limit()
+                    self._bodies.room = self._room(memory.left(allowed, workers))
+                self.share = memory.share(allowed)
                 await self.take(self.share)
                 if self.level != "calm" and now > self._trimmed + TRIM:
                     self._trimmed = now
@@ -94,16 +97,20 @@ class Pressure:
 
     async def take(self, share: float) -> None:
         """Act upon this share of the memory being used."""
-        before, self.level = self.level, next_level(self.level, share)
-        if self.level == before:
+        before, after = self.level, next_level(self.level, share)
+        if after == before:
             return
-        self._shed(self.level != "calm")
+        if before == "full":
+            try:
+                await self._listener.resume()
+            except OSError:  # no descriptor is left for it, perhaps: it stays full, and the next look tries again
+                return
+        self.level = after
+        self._shed(after != "calm")
         if before == "calm":  # they would take a multiple of what has come of them
             self._listener.refuse_unread()
-        if self.level == "full":
+        if after == "full":
             self._listener.pause()
-        elif before == "full":
-            await self._listener.resume()
         told = {"used": round(share, 3), "connections": self._listener.connections}
         match self.level:
             case "full":
@@ -112,6 +119,10 @@ class Pressure:
                 log.warning("memory is short: calls are refused", **told)
             case "calm":
                 log.warning("memory is enough again: calls are taken", **told)
+
+    def _room(self, left: int | None) -> int:
+        """Bytes of bodies for which so many bytes of memory suffice, besides those that have their memory already."""
+        return sys.maxsize if left is None else max(LEAST, int(left / COSTS) + self._bodies.held // COPIES)
 
     def _say_refused(self) -> None:
         new, self._refused = self._listener.refused - self._refused, self._listener.refused

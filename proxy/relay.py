@@ -390,7 +390,7 @@ class Relaying:
         self.committed = True
         self.stream = stream
         self._saw_content(trial)
-        self.account.first_content = time.perf_counter() - self.account.t0
+        self.account.saw_content()
         self._start(trial)
         for held in trial.held:
             self.exchange.write(held)
@@ -413,7 +413,7 @@ class Relaying:
         if account.stream:
             self.exchange.finish()
             return
-        account.first_content = time.perf_counter() - account.t0
+        account.saw_content()
         self.committed = True
         data, self.answer = self.answer or b"", None
         self.exchange.reply(200, self.heads.whole(account, self.decision, trial.route), data)

@@ -113,12 +113,17 @@ class Protocol(asyncio.Protocol):
         self._forget()
         self.resume_writing()
         lost, self.current = self.current, None
-        if lost is not None:
-            self.app.bodies.give_back(lost)
-        if lost is not None and not lost.complete:
+        if lost is not None and lost.task is not None:
             lost.disconnected = True
-            if lost.task is not None:
-                self._cancel(lost.task)  # nobody waits for the answer; what was used is booked
+            lost.task.add_done_callback(lambda _: self._let_go(lost))
+            self._cancel(lost.task)  # nobody waits for the answer; what was used is booked
+
+    def _let_go(self, lost: Exchange) -> None:
+        """Give back what its body held once nothing of it runs, nor a call that goes on without its client."""
+        if lost.orphan is None:
+            self.app.bodies.give_back(lost)
+        else:
+            lost.orphan.add_done_callback(lambda _: self.app.bodies.give_back(lost))
 
     def eof_received(self) -> None:
         """A client that closes its writing half has gone: no HTTP client does that and still reads."""
@@ -430,7 +435,11 @@ class Protocol(asyncio.Protocol):
         if exchange is not None and exchange.is_begun:
             exchange.refused = exchange.refused or error
             exchange.body_ended()
-        elif self.current is None and not self.waiting:
+            return
+        if exchange is not None:  # nobody has seen it, so nobody else gives back what was set aside for it
+            self.app.bodies.give_back(exchange)
+            self._body = []
+        if self.current is None and not self.waiting:
             self._answer_refusal(error)
         else:
             self._refusal = error

@@ -112,7 +112,8 @@ class Worker:
         self._books.close()
         now = asyncio.get_running_loop().time()
         self.meters.endpoints(self.rotations.states(self.holder.snapshot.models.values(), now))
-        refused = {"connections": self._listener.refused, "memory": self._app.bodies.refused}
+        unconnected = self._listener.refused + self.upstreams.descriptors.refused
+        refused = {"connections": unconnected, "memory": self._app.bodies.refused}
         self.meters.burden(self._listener.connections, self._pressure.share, refused, lines.dropped())
         return {**self.meters.state(), **process()}
 

@@ -14,6 +14,7 @@ from proxy.upstreams import tls
 from proxy.upstreams.address import Addresses, Origin
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.connection import Connection, Stale
+from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.request import Heads
 from routes import failure
 
@@ -46,7 +47,7 @@ class PoolReply:
 class Pool:
     """Connections to one target. A `base.Upstream`; make it in the event loop that uses it."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, descriptors: Descriptors | None = None) -> None:
         origin = Origin.parse(target.base_url)
         self._name = target.name
         self._origin = origin
@@ -55,6 +56,8 @@ class Pool:
         self._addresses = Addresses(origin.host, origin.port)
         self._keep_alive = target.keep_alive
         self._max = target.max_connections
+        self._descriptors = descriptors or Descriptors()
+        self._descriptors.add(self)
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []  # the last one used is the next one taken
         self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
@@ -96,6 +99,9 @@ class Pool:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
+        self.close_idle()
+
+    def close_idle(self) -> None:
         idle, self._idle = self._idle, []
         for connection in idle:
             self._discard(connection)
@@ -233,7 +239,7 @@ class Pool:
         for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
             now = self._loop.time()
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # named: else small packets wait
+            sock = await self._descriptors.open(family)
             try:
                 sock.setblocking(False)
                 async with asyncio.timeout_at(now + (give_up - now) / left):

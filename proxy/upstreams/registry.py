@@ -3,32 +3,34 @@
 from collections.abc import Callable, Collection
 
 from proxy.upstreams.base import Target, Upstream
+from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.pool import Pool
 
 
-def _pool(target: Target) -> Upstream:
-    return Pool(target)
+def _pool(target: Target, descriptors: Descriptors | None = None) -> Upstream:
+    return Pool(target, descriptors)
 
 
-def _httpx(target: Target) -> Upstream:
+def _httpx(target: Target, _: Descriptors | None = None) -> Upstream:
     from proxy.upstreams.httpx_client import HttpxUpstream  # only where config chooses it
 
     return HttpxUpstream(target)
 
 
-def _litellm(target: Target) -> Upstream:
+def _litellm(target: Target, _: Descriptors | None = None) -> Upstream:
     from proxy.upstreams.litellm_client import LiteLLMUpstream  # seconds of import
 
     return LiteLLMUpstream(target)
 
 
-CLIENTS: dict[str, Callable[[Target], Upstream]] = {"pool": _pool, "httpx": _httpx, "litellm": _litellm}
+CLIENTS: dict[str, Callable[..., Upstream]] = {"pool": _pool, "httpx": _httpx, "litellm": _litellm}
 
 
 class Upstreams:
     """Make it, and use it, in the worker's event loop."""
 
     def __init__(self) -> None:
+        self.descriptors = Descriptors()
         self._upstreams: dict[Target, Upstream] = {}
         # Hashing a target takes longer than choosing a connection, so a snapshot's own objects are found by identity.
         # The target is kept beside its client: an identity is unique only while the object lives.
@@ -41,7 +43,7 @@ class Upstreams:
             return found[1]
         upstream = self._upstreams.get(target)
         if upstream is None:
-            upstream = self._upstreams[target] = CLIENTS[target.client](target)
+            upstream = self._upstreams[target] = CLIENTS[target.client](target, self.descriptors)
         self._by_id[id(target)] = (target, upstream)
         return upstream
 

@@ -161,3 +161,17 @@ def test_a_request_refused_before_a_decision_has_a_record_too(snapshot: Snapshot
     assert {settled.policy, settled.rule, settled.route, settled.served_by, settled.tenant} == {"none"}
     assert (settled.attempts, settled.cost, settled.baseline_cost) == ((), 0, None)
     assert (settled.outcome, settled.status, settled.error) == ("rejected", 401, "invalid_api_key")
+
+
+def test_content_that_nobody_waits_for_has_no_moment(account: Account) -> None:
+    """A call may go on after its caller has left: what comes then was never late, nor quick."""
+    account.finish("cancelled", 499, None)
+    account.saw_content()
+    assert account.first_content is None
+
+
+def test_the_first_content_lies_within_the_request(account: Account) -> None:
+    account.saw_content()
+    account.finish("ok", 200, None)
+    assert account.first_content is not None
+    assert 0 < account.first_content <= account.duration

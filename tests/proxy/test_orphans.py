@@ -19,6 +19,7 @@ from tests.proxy.raw import Raw, post
 
 CONFIG = """
 version: 1
+server: {{max_body: 1MiB, body_memory: 2MiB}}
 upstreams: {{tuned: {{base_url: "{tuned}", bills_after_disconnect: true}}}}
 models:
   tuned: {{at: tuned, price: {{input: 1, output: 1}}}}
@@ -72,6 +73,7 @@ def test_a_bill_that_goes_on_is_read_to_its_end(proxy: Proxy, tuned: StandIn, st
     (line,) = proxy.requests(1)
     assert (line["outcome"], line["status"]) == ("cancelled", 499)
     assert line["attempts"][0]["result"] == "ok"
+    assert (line["ttft_ms"] is None) == (not stream or "ttft" in fault)  # of the caller: it had none
     assert booked(line) == tuned.journal.last.reported["total_tokens"]
     assert line["baseline_usd"] == line["cost_usd"]  # the baseline answered: it cost what it cost
     assert proxy.metric("pointsman_tokens_total", source="estimated") == 0
@@ -104,6 +106,24 @@ def test_too_many_are_closed_and_estimated(proxy: Proxy, tuned: StandIn) -> None
     assert {line["outcome"] for line in lines} == {"cancelled"}
     assert sum(line["attempts"][0]["result"] == "cancelled" for line in lines) == more
     assert min(map(booked, lines)) > 0
+
+
+def test_the_body_of_one_takes_of_the_memory_until_it_ends(proxy: Proxy, tuned: StandIn) -> None:
+    def large(content: str) -> bytes:  # two do not fit
+        messages = [{"role": "user", "content": content}]
+        return post(json.dumps({"model": "billed", "messages": messages, "user": "u" * 600_000}).encode())
+
+    with Raw(proxy.url) as raw:
+        raw.send(large("where is it? [[fault ttft=2]]"))
+        tuned.journal.wait(lambda journal: len(journal) == 1, timeout=10)
+    proxy.wait_for_metric("pointsman_inflight_requests", 0)
+    with Raw(proxy.url) as raw:
+        answer = raw.send(large("and now?")).answer()
+        assert (answer.status, answer.error["code"]) == (503, "overloaded")
+    tuned.journal.wait(lambda journal: journal.last.ended is not None, timeout=10)
+    proxy.requests(2)  # the refused one, too
+    with Raw(proxy.url) as raw:
+        assert raw.send(large("and now?")).answer().status == 200
 
 
 def test_a_stop_does_not_wait_for_them_but_books_them(proxy: Proxy, tuned: StandIn) -> None:

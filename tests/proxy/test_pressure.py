@@ -1,7 +1,11 @@
 """What is refused when memory or descriptors run out, and when it is taken again."""
 
 import asyncio
+import errno
+import socket
+import sys
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import pytest
 
@@ -43,6 +47,10 @@ async def served() -> AsyncIterator[Served]:
     yield served
     await served.listener.stop(5)
     await served.tasks.close()
+
+
+def no_descriptor(*_: object, **__: object) -> NoReturn:
+    raise OSError(errno.EMFILE, "Too many open files")
 
 
 async def asked(client: Client) -> int:
@@ -100,6 +108,19 @@ async def test_when_memory_is_full_connections_wait_in_the_queue(served: Served)
                 assert (await new.answer()).status == 200
 
 
+async def test_a_listener_that_cannot_open_again_tries_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a descriptor it stays closed, and the watch goes on."""
+    await served.pressure.take(0.96)
+    with monkeypatch.context() as patched:
+        patched.setattr(socket.socket, "dup", no_descriptor)
+        await served.pressure.take(0.5)
+    assert (served.pressure.level, served.shed) == ("full", [True])
+    await served.pressure.take(0.5)
+    assert (served.pressure.level, served.shed) == ("calm", [True, False])
+    async with await Client.open(served.url) as client:
+        assert await asked(client) == 200
+
+
 async def test_a_stop_while_memory_is_full(served: Served) -> None:
     await served.pressure.take(0.96)
     await served.listener.stop(1)
@@ -110,11 +131,26 @@ async def test_the_watch_reads_a_configured_limit(served: Served) -> None:
     limit: list[int | None] = [1]
     watching = served.tasks.spawn(served.pressure.watch(lambda: limit[0]), name="watch")
     async with asyncio.timeout(20):
-        while served.pressure.level != "full":
+        while served.shed != [True]:
             await asyncio.sleep(0.01)
         limit[0] = 2**50
-        while served.pressure.level != "calm":
+        while served.shed != [True, False]:
             await asyncio.sleep(0.01)
+    watching.cancel()
+
+
+async def test_the_room_for_bodies_follows_a_configured_limit(served: Served) -> None:
+    limit: list[int | None] = [2**50]
+    bodies = served.pressure._bodies
+    watching = served.tasks.spawn(served.pressure.watch(lambda: limit[0]), name="watch")
+    async with asyncio.timeout(20):
+        while bodies.room == sys.maxsize:
+            await asyncio.sleep(0.01)
+        before = bodies.room
+        limit[0] = 2**40
+        while bodies.room == before:
+            await asyncio.sleep(0.01)
+    assert 0 < bodies.room < before
     watching.cancel()
 
 

@@ -334,7 +334,7 @@ async def test_bodies_share_their_memory(rig: Rig, monkeypatch: pytest.MonkeyPat
         await asyncio.sleep(0)
     for wire in (second_wire, third_wire):
         ((status, body),) = answers(wire.out)
-        assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable")
+        assert (status, json.loads(body)["error"]["code"]) == (503, "overloaded")
         assert b"retry-after: 1\r\n" in wire.out
     first.data_received(large[300_000:])
     await rig.quiet()
@@ -344,6 +344,24 @@ async def test_bodies_share_their_memory(rig: Rig, monkeypatch: pytest.MonkeyPat
     assert rig.app.bodies.held >= 600_000
     fourth.connection_lost(None)
     await rig.quiet()
+    assert rig.app.bodies.held == 0
+
+
+@pytest.mark.parametrize("end", [b"zz\r\n", b""], ids=["malformed", "late"])
+async def test_a_body_that_never_ends_gives_its_memory_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, end: bytes
+) -> None:
+    monkeypatch.setattr(App, "limits", Limits(head_timeout=0.02, body_timeout=0.02 if not end else 60.0))
+    protocol, wire = rig.connect()
+    protocol.data_received(chunked(b" " * 200_000, end=b""))  # too small to be begun before it has all come
+    assert rig.app.bodies.held >= 400_000
+    protocol.data_received(end)
+    async with asyncio.timeout(10):
+        while not wire.out:
+            await asyncio.sleep(0.001)
+    assert [status for status, _ in answers(wire.out)] == [400 if end else 408]
+    assert rig.app.bodies.held == 0
+    protocol.connection_lost(None)
     assert rig.app.bodies.held == 0
 
 
