@@ -500,6 +500,7 @@ def test_what_happens_when_something_runs_out() -> None:
     found = [cells[1] for cells in rows("docs/operate.md", "When something runs out")]
     assert found == [
         f"connections above {pressure.room_of(100_000)[0] // 1000} % of `ulimit -n` (fewer where there are few)",
+        "none is left for a connection to a model",
         f"{pressure.SHED:.0%} of the limit, until {pressure.CALM_AGAIN:.0%}".replace("%", " %"),
         f"{pressure.FULL:.0%} of the limit, until {pressure.TAKE_AGAIN:.0%}".replace("%", " %"),
         "`server.body_memory`, or a share of what memory was left at the start",
