@@ -13,6 +13,7 @@ from tests.faults.rows import RESULTS, Rows, written  # noqa: E402
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROWS = pytest.StashKey[Rows]()
+BEFORE = pytest.StashKey[str]()  # the results file when the run began
 
 Form = Literal["short", "long"]
 
@@ -23,13 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = Rows()
+    config.stash[BEFORE] = RESULTS.read_text() if RESULTS.exists() else ""
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    rows = session.config.stash[ROWS].found
-    if session.config.getoption("--results", default=False) and rows:
-        before = RESULTS.read_text() if RESULTS.exists() else ""
-        RESULTS.write_text(written(rows, before, os.cpu_count() or 1))
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Write what is known after each scenario: a run that is broken off has not measured in vain."""
+    rows = item.config.stash[ROWS].found
+    if item.config.getoption("--results", default=False) and rows:
+        RESULTS.write_text(written(rows, item.config.stash[BEFORE], os.cpu_count() or 1))
 
 
 @pytest.fixture(params=["short", pytest.param("long", marks=LONG)])
