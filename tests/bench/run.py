@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from proxy.pressure import room_of
 from tests.bench import modelserver, payloads
 from tests.bench.load import Job, Outcome
 from tests.bench.payloads import Expect
@@ -126,7 +127,8 @@ class Bench:
 
     def __enter__(self) -> "Bench":
         files = allow_files(2 * max(self.plan.open_streams) + 1000)
-        fitting = tuple(min(streams, (files - 500) // 1000 * 500) for streams in self.plan.open_streams)
+        room = (room_of(files)[0] - 100) // 500 * 500  # some connections are others'
+        fitting = tuple(min(streams, room) for streams in self.plan.open_streams)
         self.plan = dataclasses.replace(self.plan, open_streams=fitting)
         ports = dict(zip(WORKLOADS, free_ports(len(WORKLOADS)), strict=True))
         self.origins = Origins(ports, self.folder, files)
