@@ -323,12 +323,19 @@ class Relaying:
             )
 
     async def _flow(self, reply: Reply, stream: Stream, deadlines: Deadlines) -> None:
+        """Relay content as it comes, without waking this task for each event."""
         exchange = self.exchange
+
+        def take(data: bytes) -> float | None:
+            exchange.write(stream.feed(data))
+            if stream.done or exchange.is_congested:
+                return None
+            return deadlines.next(stream.characters)
+
         while not stream.done:
-            data = await reply.read(deadlines.next(stream.characters))
-            exchange.write(stream.feed(data) if data else stream.end())
+            if not await reply.pour(take, deadlines.next(stream.characters)):
+                exchange.write(stream.end())
             if exchange.is_congested:
-                data = b""  # this may take long, and the transport has its own copy
                 await exchange.drain(deadlines.client)
 
     async def _rest(self, reply: Reply) -> None:

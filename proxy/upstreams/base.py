@@ -4,7 +4,7 @@ Three implementations: `pool` (our own HTTP/1.1 pool, the default), `httpx_clien
 client certificates) and `litellm_client` (vendors that do not speak OpenAI's dialect). All answer OpenAI's bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,6 +58,10 @@ class Call:
     tls_timeout: float = 3.0  # seconds, for the handshake after that
 
 
+# Takes bytes without waiting; returns the deadline for the next ones, or None to be given no more.
+Take = Callable[[bytes], float | None]
+
+
 class Reply(Protocol):
     """An answer whose head has come. Always `close()` it, in a `finally`: close never waits and never fails."""
 
@@ -79,6 +83,14 @@ class Reply(Protocol):
 
         Raises `Failed`: `timeout` when nothing came before `deadline`, `bad_answer` when the body broke off. A
         timeout breaks nothing: read again with a later deadline to go on waiting.
+        """
+        ...
+
+    async def pour(self, take: Take, deadline: float) -> bool:
+        """Give `take` the bytes as they come, some at once, until it has had enough or the body is complete.
+
+        True where it has had enough; False at the end. `deadline` is the first one, `take` says the next. Raises as
+        `read` does, and what `take` raises.
         """
         ...
 

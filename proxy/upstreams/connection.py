@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from proxy.upstreams.base import Failed, connect_failed
+from proxy.upstreams.base import Failed, Take, connect_failed
 from proxy.upstreams.encoding import Decoder, Undecodable
 from routes import failure
 
@@ -80,6 +80,8 @@ class Connection(asyncio.BufferedProtocol):
         self._can_keep = False
         self._error: Exception | None = None
         self._decoder: Decoder | None = None
+        self._take: Take | None = None  # whom the body is poured to
+        self._refusal: Exception | None = None  # what it raised
 
     # The exchange, as the pool and a reply see it
 
@@ -93,7 +95,7 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._active = True
         self._until_close = self._complete = self._can_keep = False
-        self._decoder = None
+        self._decoder = self._refusal = None
         self._most_unread = UNREAD
         if len(body) <= SLICE:
             self._transport.write(head + body)
@@ -109,18 +111,7 @@ class Connection(asyncio.BufferedProtocol):
         """As `Reply.read`."""
         while True:
             if self._chunks:
-                chunks = self._chunks
-                data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-                chunks.clear()
-                self._unread = 0
-                if self._read_paused:
-                    self._read_paused = False
-                    self._most_unread = 0  # a slow reader: from now on one piece at a time waits for it
-                    if not self._transport.is_closing():
-                        self._transport.resume_reading()
-                if self._decoder is None:
-                    return data
-                if data := self._decoded(data):
+                if data := self._taken():
                     return data
             elif self._complete:
                 if self._decoder is not None:
@@ -130,6 +121,28 @@ class Connection(asyncio.BufferedProtocol):
                 raise self._error
             elif await self._wait(deadline):
                 raise self._timeout("idle", "go on with its answer")
+
+    async def pour(self, take: Take, deadline: float) -> bool:
+        """As `Reply.pour`."""
+        self._take, self._deadline = take, deadline
+        try:
+            if self._chunks:
+                self._hand_on(take)
+            while self._is_pouring():
+                if self._complete:
+                    if self._decoder is not None:
+                        self._decoded(None)
+                    return False
+                if self._error is not None:
+                    raise self._error
+                if await self._wait(self._deadline):
+                    raise self._timeout("idle", "go on with its answer")
+        finally:
+            self._take = None
+        if self._refusal is not None:
+            refusal, self._refusal = self._refusal, None
+            raise refusal
+        return True
 
     def finish(self) -> bool:
         """End the exchange; True when the connection can serve another one."""
@@ -164,6 +177,44 @@ class Connection(asyncio.BufferedProtocol):
             if name.strip().lower() == b"timeout" and number.strip().isdigit():
                 return float(number)
         return inf
+
+    # Taking
+
+    def _taken(self) -> bytes:
+        """All that is there. Empty where a decoder wants more."""
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._unread = 0
+        if self._read_paused:
+            self._read_paused = False
+            self._most_unread = 0  # a slow reader: from now on one piece at a time waits for it
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+        return data if self._decoder is None else self._decoded(data)
+
+    def _hand_on(self, take: Take) -> bool:
+        """Give what is there at once: to wake a task for each event costs more than the event. False: no more."""
+        deadline: float | None = None
+        try:
+            data = self._taken()
+            deadline = take(data) if data else self._deadline
+        except Exception as error:  # noqa: BLE001 — whatever it is, it is raised where `pour` is awaited
+            self._refusal = error
+        if deadline is None:
+            self._take = None
+            return False
+        self._deadline = deadline
+        if deadline < self._timer_at:
+            self._stop_timer()
+            self._arm(deadline)
+        return True
+
+    def _is_pouring(self) -> bool:
+        return self._take is not None
+
+    def _is_over(self) -> bool:
+        return self._complete or self._error is not None
 
     # Waiting
 
@@ -253,6 +304,9 @@ class Connection(asyncio.BufferedProtocol):
             self._on_garbage(error)
         if self._chunks:
             self._head_bytes = 0
+            take = self._take
+            if take is not None and self._hand_on(take) and not self._is_over():
+                return
             if self._unread > self._most_unread and not self._read_paused and not self._complete:
                 self._read_paused = True
                 self._transport.pause_reading()

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.upstreams import tls
 from proxy.upstreams.address import Addresses, Origin
-from proxy.upstreams.base import Call, Failed, Target, connect_failed
+from proxy.upstreams.base import Call, Failed, Take, Target, connect_failed
 from proxy.upstreams.connection import Connection, Stale
 from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.request import Heads
@@ -36,6 +36,11 @@ class PoolReply:
         if self._connection is None:
             raise RuntimeError("read after close")
         return self._connection.read(deadline)
+
+    def pour(self, take: Take, deadline: float) -> Coroutine[Any, Any, bool]:
+        if self._connection is None:
+            raise RuntimeError("read after close")
+        return self._connection.pour(take, deadline)
 
     def close(self) -> None:
         connection = self._connection

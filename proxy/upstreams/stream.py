@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from proxy.tasks import Tasks
-from proxy.upstreams.base import Failed
+from proxy.upstreams.base import Failed, Take
 from proxy.upstreams.encoding import Decoder, Undecodable
 from routes import failure
 
@@ -60,6 +60,14 @@ class StreamReply:
             if data := taken.result():
                 return data
         return b""
+
+    async def pour(self, take: Take, deadline: float) -> bool:
+        while data := await self.read(deadline):
+            after = take(data)
+            if after is None:
+                return True
+            deadline = after
+        return False
 
     async def _take(self) -> bytes:
         try:

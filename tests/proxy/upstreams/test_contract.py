@@ -251,6 +251,101 @@ class TestDeadlines:
         reply.close()
 
 
+class Taker:
+    """Takes what is poured, and says how long it waits for more."""
+
+    def __init__(self, *, enough: int = 1000, patience: float = 5.0, fault: Exception | None = None) -> None:
+        self.got = b""
+        self.enough, self.patience, self.fault = enough, patience, fault
+
+    def __call__(self, data: bytes) -> float | None:
+        self.got += data
+        if self.fault is not None:
+            raise self.fault
+        return None if len(self.got) >= self.enough else soon(self.patience)
+
+
+class TestPouring:
+    @pytest.mark.parametrize("together", [True, False])
+    async def test_gives_the_body_as_it_comes(self, serve: Serve, make: Make, together: bool) -> None:
+        writes = [CHUNKED, b"2\r\nhe\r\n", b"3\r\nllo\r\n", b"0\r\n\r\n"]
+        upstream = make(
+            await serve(always(b"".join(writes) if together else writes[0], *writes[1:] * (not together)))
+        )
+        for _ in range(2):  # and the connection serves again
+            reply, taker = await upstream.send(CALL, soon()), Taker()
+            assert await reply.pour(taker, soon()) is False
+            assert taker.got == b"hello"
+            reply.close()
+
+    async def test_undoes_an_encoding(self, serve: Serve, make: Make) -> None:
+        packed = gzip.compress(b"hello" * 1000)
+        upstream = make(await serve(always(answer(packed, headers=b"content-encoding: gzip\r\n"))))
+        reply, taker = await upstream.send(CALL, soon()), Taker(enough=10**6)
+        assert await reply.pour(taker, soon()) is False
+        assert taker.got == b"hello" * 1000
+        reply.close()
+
+    async def test_goes_on_after_a_pause(self, serve: Serve, make: Make) -> None:
+        """Whoever has had enough may read or be poured the rest later: nothing is lost meanwhile."""
+        more = asyncio.Event()
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.write(CHUNKED + b"2\r\nhe\r\n")
+            await more.wait()
+            await peer.write(b"3\r\nllo\r\n0\r\n\r\n")
+
+        reply, taker = await make(await serve(script)).send(CALL, soon()), Taker(enough=2)
+        assert await reply.pour(taker, soon()) is True
+        more.set()
+        await asyncio.sleep(0.02)
+        assert taker.got == b"he"
+        taker.enough = 1000
+        assert await reply.pour(taker, soon()) is False
+        assert taker.got == b"hello"
+        reply.close()
+
+    async def test_the_taker_moves_the_deadline(self, serve: Serve, make: Make) -> None:
+        reply, taker = (
+            await make(await serve(hold(CHUNKED + b"2\r\nhe\r\n"))).send(CALL, soon()),
+            Taker(patience=0.05),
+        )
+        with pytest.raises(Failed) as caught:
+            await reply.pour(taker, soon(60))
+        assert (caught.value.failure, caught.value.phase, taker.got) == ("timeout", "idle", b"he")
+        reply.close()
+
+    async def test_a_body_that_breaks_off(self, serve: Serve, make: Make) -> None:
+        reply, taker = await make(await serve(once(CHUNKED + b"5\r\nhello\r\n"))).send(CALL, soon()), Taker()
+        with pytest.raises(Failed) as caught:
+            await reply.pour(taker, soon())
+        assert caught.value.failure == "bad_answer"
+        reply.close()
+
+    async def test_what_the_taker_raises_is_raised(self, serve: Serve, make: Make) -> None:
+        """Once, and by this answer alone: the same connection serves the next call."""
+        upstream = make(await serve(always(answer(b"hello"))))
+        for fault in (ZeroDivisionError(), None):
+            reply, taker = await upstream.send(CALL, soon()), Taker(fault=fault)
+            if fault is not None:
+                with pytest.raises(ZeroDivisionError):
+                    await reply.pour(taker, soon())
+            else:
+                assert await reply.pour(taker, soon()) is False
+            assert taker.got == b"hello"
+            reply.close()
+
+    async def test_may_be_cancelled(self, serve: Serve, make: Make) -> None:
+        reply, taker = await make(await serve(hold(CHUNKED + b"2\r\nhe\r\n"))).send(CALL, soon()), Taker()
+        pouring = spawn(reply.pour(taker, soon()))
+        await until(lambda: taker.got == b"he")
+        pouring.cancel()
+        await asyncio.wait((pouring,))
+        assert pouring.cancelled()
+        reply.close()
+
+
 class TestConnecting:
     async def test_refused(self, serve: Serve, make: Make) -> None:
         server = RawServer(always())
