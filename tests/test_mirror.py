@@ -46,6 +46,11 @@ ELSEWHERE = {
     "proxy/config/files.py": GOLDEN,
     "proxy/config/parts.py": GOLDEN,
     "proxy/config/prompts.py": GOLDEN,
+    "proxy/config/schema/model.py": "proxy/config/test_schema.py",
+    "proxy/config/schema/policy.py": "proxy/config/test_schema.py",
+    "proxy/config/schema/section.py": "proxy/config/test_schema.py",
+    "proxy/config/schema/server.py": "proxy/config/test_schema.py",
+    "proxy/config/schema/test.py": "proxy/config/test_schema.py",
     "proxy/config/secrets.py": GOLDEN,
     "proxy/config/validate.py": GOLDEN,
     # the stand-ins: a real client
