@@ -1,7 +1,9 @@
 """The rig's own parts do what they say: a tool that lies proves nothing."""
 
 import asyncio
+import json
 import os
+import random
 import re
 import socket
 from dataclasses import replace
@@ -9,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.standins.standin import StandIn
+from tests.faults import openapi
 from tests.faults.client import Answer, Client, request
 from tests.faults.lossy import Lossy, Trouble, black_hole
 from tests.faults.probe import sample
@@ -90,6 +93,18 @@ def test_the_probe_sees_this_process() -> None:
     with socket.socket():
         assert sample(os.getpid()).descriptors == before.descriptors + 1
     assert before.rss > 2**20
+
+
+@pytest.mark.parametrize("name", ["Request", "Message", "Extras"])
+def test_made_values_are_what_the_document_allows(name: str) -> None:
+    for seed in range(200):
+        made = openapi.value(random.Random(seed), openapi.SCHEMAS[name])
+        openapi.VALIDATORS[name].validate(json.loads(json.dumps(made)))
+
+
+def test_the_same_seed_makes_the_same_request() -> None:
+    one, other = (json.dumps(openapi.body(random.Random(7), ("a", "b"))) for _ in range(2))
+    assert one == other
 
 
 CUT, KILL = Row("17", "cut", "all", "9 of 9", True), Row("2", "kill", "0", "3", False)
