@@ -28,6 +28,12 @@ CALLER_PROMPT = "pointsman_caller_prompt_total"
 SPLIT_SHARE = "pointsman_split_share"
 INFLIGHT = "pointsman_inflight_requests"
 UNPRICED = "pointsman_unpriced_requests_total"
+SHED = "pointsman_shed_total"
+CONNECTIONS = "pointsman_connections"
+MEMORY = "pointsman_memory_used_ratio"
+LAG = "pointsman_event_loop_lag_seconds"
+LOST = "pointsman_workers_lost_total"
+LOG_DROPPED = "pointsman_log_lines_dropped_total"
 RELOADS = "pointsman_config_reloads_total"
 CONFIG_INFO = "pointsman_config_info"
 
@@ -368,6 +374,63 @@ def reliability() -> list[list[Panel]]:
     ]
 
 
+def process() -> list[list[Panel]]:
+    """What the proxy itself runs out of. Zeros are drawn: that nothing is lost is what one comes here to see."""
+
+    def lately(metric: str, by: str) -> str:
+        return f"sum by ({by}) (increase({series(metric)}[$__rate_interval]))"
+
+    return [
+        [
+            lines(
+                "Refused when overloaded",
+                "Requests and connections per second that got 503 because memory or descriptors ran short.",
+                [(rate(SHED, "instance, reason"), "{{instance}}: {{reason}}")],
+                "reqps",
+                draw="bars",
+                stack="normal",
+            ),
+            lines(
+                "Memory used",
+                "Share of the memory limit, 0 without one. At 90 % new requests are refused, at 95 % connections.",
+                [(f"max by (instance) ({series(MEMORY)})", "{{instance}}")],
+                "percentunit",
+                top=1,
+            ),
+            lines(
+                "Connections",
+                "Callers' connections that are open. Above about 45 % of the descriptors new ones are refused.",
+                [(f"sum by (instance) ({series(CONNECTIONS)})", "{{instance}}")],
+                "short",
+            ),
+        ],
+        [
+            lines(
+                "Event loop lag p99",
+                "How late the event loop was, in 99 of 100 looks: what every request waits for.",
+                [(quantile(0.99, LAG, "instance"), "{{instance}}")],
+                "s",
+            ),
+            lines(
+                "Workers lost",
+                "Worker processes that ended or hung, and were replaced. What they were serving was cut off.",
+                [(lately(LOST, "instance, reason"), "{{instance}}: {{reason}}")],
+                "short",
+                draw="bars",
+                stack="normal",
+            ),
+            lines(
+                "Log lines dropped",
+                "Lines that could not be written because whoever reads the log was too slow.",
+                [(lately(LOG_DROPPED, "instance"), "{{instance}}")],
+                "short",
+                draw="bars",
+                stack="normal",
+            ),
+        ],
+    ]
+
+
 def config() -> list[list[Panel]]:
     shares = f"max by (policy, rule, route) ({series(SPLIT_SHARE)})"
     reloads = f"sum by (result) (increase({RELOADS}[$__rate_interval]))"
@@ -504,6 +567,7 @@ def dashboard() -> dict[str, Any]:
         "Tokens": tokens(),
         "Rules and prompts": rules(),
         "Errors and fallbacks": reliability(),
+        "The proxy itself": process(),
         "Configuration": config(),
     }
     return {

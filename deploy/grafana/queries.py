@@ -26,6 +26,12 @@ FILTERS = {
     "pointsman_split_share": ("policy", "route"),
     "pointsman_inflight_requests": ("policy",),
     "pointsman_unpriced_requests_total": ("model",),
+    "pointsman_shed_total": (),
+    "pointsman_connections": (),
+    "pointsman_memory_used_ratio": (),
+    "pointsman_event_loop_lag_seconds": (),
+    "pointsman_workers_lost_total": (),
+    "pointsman_log_lines_dropped_total": (),
     "pointsman_config_reloads_total": (),
     "pointsman_config_info": (),
 }

@@ -15,6 +15,9 @@ COUNTERS = {
     "pointsman_retries_total": ("model", "reason"),
     "pointsman_ejections_total": ("model", "endpoint"),
     "pointsman_caller_prompt_total": ("policy", "result"),
+    "pointsman_shed_total": ("reason",),
+    "pointsman_workers_lost_total": ("reason",),
+    "pointsman_log_lines_dropped_total": (),
     "pointsman_unpriced_requests_total": ("model",),
     "pointsman_config_reloads_total": ("result",),
 }
@@ -23,11 +26,14 @@ HISTOGRAMS = {
     "pointsman_time_to_first_token_seconds": ("policy", "rule", "route", "model"),
     "pointsman_time_per_output_token_seconds": ("policy", "rule", "route", "model"),
     "pointsman_overhead_seconds": ("api",),
+    "pointsman_event_loop_lag_seconds": (),
 }
 GAUGES = {
     "pointsman_split_share": ("policy", "rule", "route"),
     "pointsman_inflight_requests": ("policy",),
     "pointsman_endpoint_state": ("model", "endpoint"),
+    "pointsman_connections": (),
+    "pointsman_memory_used_ratio": (),
     "pointsman_config_last_reload_successful": (),
     "pointsman_config_info": ("hash",),
 }

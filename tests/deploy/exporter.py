@@ -31,6 +31,7 @@ BUCKETS = {
         2.5,
     ),
     "pointsman_overhead_seconds": (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+    "pointsman_event_loop_lag_seconds": (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 }
 
 
@@ -97,6 +98,7 @@ class Traffic:
                 self.request(way)
             self.reject()
             self.retry("strong")
+            self.strain()
             self.count["pointsman_unpriced_requests_total"].labels("experiment").inc()
             self.count["pointsman_config_reloads_total"].labels("success").inc()
             for policy in ("support", "triage"):
@@ -154,6 +156,17 @@ class Traffic:
         self.count["pointsman_ejections_total"].labels(model, "vllm").inc()
         self.gauge["pointsman_endpoint_state"].labels(model, "vllm").set(self.chance.randint(0, 3))
         self.attempt(model, "upstream_5xx")
+
+    def strain(self) -> None:
+        """The process is short of everything, and loses a worker."""
+        for reason in ("memory", "connections"):
+            self.count["pointsman_shed_total"].labels(reason).inc()
+        for reason in ("ended", "stuck"):
+            self.count["pointsman_workers_lost_total"].labels(reason).inc()
+        self.count["pointsman_log_lines_dropped_total"].inc()
+        self.time["pointsman_event_loop_lag_seconds"].observe(self.chance.gammavariate(2, 0.0005))
+        self.gauge["pointsman_connections"].set(self.chance.randint(20, 90))
+        self.gauge["pointsman_memory_used_ratio"].set(self.chance.uniform(0.3, 0.9))
 
     def reject(self) -> None:
         """A caller without a key: turned away before any decision."""

@@ -9,11 +9,12 @@ import pytest
 pytest.register_assert_rewrite("tests.faults.scenarios", "tests.faults.invariants")
 
 from tests.faults.rig import Rig  # noqa: E402
-from tests.faults.rows import RESULTS, Rows, written  # noqa: E402
+from tests.faults.rows import RESULTS, Rows, known, product, written  # noqa: E402
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROWS = pytest.StashKey[Rows]()
 BEFORE = pytest.StashKey[str]()  # the results file when the run began
+PRODUCT = pytest.StashKey[str]()  # and what is measured
 
 Form = Literal["short", "long"]
 
@@ -25,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = Rows()
     config.stash[BEFORE] = RESULTS.read_text() if RESULTS.exists() else ""
+    config.stash[PRODUCT] = product() if config.getoption("--results", default=False) else ""
 
 
 @pytest.hookimpl(trylast=True)
@@ -32,7 +34,8 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Write what is known after each scenario: a run that is broken off has not measured in vain."""
     rows = item.config.stash[ROWS].found
     if item.config.getoption("--results", default=False) and rows:
-        RESULTS.write_text(written(rows, item.config.stash[BEFORE], os.cpu_count() or 1))
+        before, of = item.config.stash[BEFORE], item.config.stash[PRODUCT]
+        RESULTS.write_text(written(rows, before, os.cpu_count() or 1, of=of, live=known()))
 
 
 @pytest.fixture(params=["short", pytest.param("long", marks=LONG)])

@@ -1,72 +1,103 @@
-"""What `docs/openapi.yaml` promises, as a source of requests and as a judge of answers."""
+"""What `docs/openapi.yaml` promises, as a source of requests and as a judge of answers.
+
+A request is made from a `random.Random`: the same seed, the same request, and ten thousands in seconds.
+"""
 
 import json
+import random
+from collections.abc import Callable
 from typing import Any, Final
 
 import jsonschema_rs
-from hypothesis import strategies as st
 
 from tests.test_openapi import DOCUMENT, SCHEMAS
 
-ANYTHING: Final = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**70), 2**70)
-    | st.floats(allow_nan=False)
-    | st.text(max_size=10)
-    | st.sampled_from(["\ud800", "x" * 3000, 1e308, -0.0]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
+LETTERS: Final = (
+    'ab{}[]":\\/%$<>\0\n\r\t\x7f\x85 é\u0301ß中\u2028\ufeff\uffff🙂'  # what parsers, logs and templates care for
 )
+EDGES: Final = (0, 1, -1, 127, 128, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64, 2**70, -(2**63) - 1)
+FLOATS: Final = (0.0, -0.0, 1.0, 0.1, -1.5, 1e-320, 1e308, -1e308)
+ODD: Final = ("\ud800", "x" * 3000, "__proto__", "[[fault", "{{ x }}")
 VALIDATORS: Final = {
     name: jsonschema_rs.validator_for({**SCHEMAS[name], "components": DOCUMENT["components"]}) for name in SCHEMAS
 }
 
 
-def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Values that the schema allows; of its keywords those that the document uses."""
+Make = Callable[[random.Random], Any]
+
+
+def text(chance: random.Random, least: int = 0, most: int = 20) -> str:
+    return "".join(chance.choices(LETTERS, k=chance.randint(least, most)))
+
+
+def anything(chance: random.Random, depth: int = 2) -> Any:
+    """Any JSON value, whatever is asked for."""
+    kinds: list[Make] = [
+        lambda _: None,
+        lambda chance: chance.random() < 0.5,
+        lambda chance: chance.choice(EDGES),
+        lambda chance: chance.choice(FLOATS),
+        text,
+        lambda chance: chance.choice(ODD),
+    ]
+    if depth:
+        kinds += [
+            lambda chance: [anything(chance, depth - 1) for _ in range(chance.randint(0, 3))],
+            lambda chance: {text(chance, 0, 5): anything(chance, depth - 1) for _ in range(chance.randint(0, 3))},
+        ]
+    return chance.choice(kinds)(chance)
+
+
+def value(chance: random.Random, schema: dict[str, Any]) -> Any:
+    """A value that the schema allows; of its keywords those that the document uses."""
     if "$ref" in schema:
-        return values(SCHEMAS[schema["$ref"].rpartition("/")[2]])
+        return value(chance, SCHEMAS[schema["$ref"].rpartition("/")[2]])
     if "enum" in schema:
-        return st.sampled_from(schema["enum"])
-    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    return st.one_of([of_type(kind, schema) for kind in types])
+        return chance.choice(schema["enum"])
+    kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return of_type(chance, chance.choice(kinds), schema)
 
 
-def of_type(kind: str, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+def of_type(chance: random.Random, kind: str, schema: dict[str, Any]) -> Any:
     match kind:
         case "null":
-            return st.none()
+            return None
         case "boolean":
-            return st.booleans()
+            return chance.random() < 0.5
         case "integer":
-            return st.integers(schema.get("minimum"), schema.get("maximum"))
+            low, high = schema.get("minimum", min(EDGES)), schema.get("maximum", max(EDGES))
+            within = [edge for edge in (low, high, *EDGES) if low <= edge <= high]
+            return chance.choice([*within, chance.randint(low, high)])
         case "number":
-            return st.floats(allow_nan=False, allow_infinity=False)
+            return chance.choice([*FLOATS, chance.uniform(-3, 3)])
         case "string":
-            return st.text(min_size=schema.get("minLength", 0), max_size=20)
+            return text(chance, schema.get("minLength", 0))
         case "array":
-            items = values(schema["items"]) if "items" in schema else ANYTHING
-            return st.lists(items, min_size=schema.get("minItems", 0), max_size=3)
-    known = {name: values(each) for name, each in schema.get("properties", {}).items()}
-    needed = {name: known.pop(name) for name in schema.get("required", ())}
-    if known:
-        return st.fixed_dictionaries(needed, optional=known)
+            make = (lambda: value(chance, schema["items"])) if "items" in schema else (lambda: anything(chance))
+            return [make() for _ in range(chance.randint(schema.get("minItems", 0), 3))]
+    known = {
+        name: value(chance, each)
+        for name, each in schema.get("properties", {}).items()
+        if name in schema.get("required", ()) or chance.random() < 0.5
+    }
+    if "properties" in schema:
+        return known
     more = schema.get("additionalProperties")
-    return st.dictionaries(st.text(max_size=5), values(more) if isinstance(more, dict) else ANYTHING, max_size=3)
+    each = (lambda: value(chance, more)) if isinstance(more, dict) else (lambda: anything(chance))
+    return {text(chance, 0, 5): each() for _ in range(chance.randint(0, 3))}
 
 
-@st.composite
-def bodies(draw: st.DrawFn, models: tuple[str, ...]) -> Any:
+def body(chance: random.Random, models: tuple[str, ...]) -> dict[str, Any]:
     """A request: its model of these, its fields as the document says, but for none, one or two of them."""
     properties = SCHEMAS["Request"]["properties"]
-    plain = st.text().map(lambda text: [{"role": "user", "content": text}])
-    body = {"model": draw(st.sampled_from(models)), "messages": draw(plain | plain | values(properties["messages"]))}
-    for field in draw(st.lists(st.sampled_from(sorted(properties.keys() - body.keys())), max_size=3)):
-        body[field] = draw(values(properties[field]))
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        body[draw(st.sampled_from(sorted(properties)) | st.text(max_size=5))] = draw(ANYTHING)
-    return body
+    plain = chance.random() < 2 / 3
+    messages = [{"role": "user", "content": text(chance)}] if plain else value(chance, properties["messages"])
+    made = {"model": chance.choice(models), "messages": messages}
+    for field in chance.sample(sorted(properties.keys() - made.keys()), chance.randint(0, 3)):
+        made[field] = value(chance, properties[field])
+    for _ in range(chance.choice([0, 0, 0, 1, 2])):
+        made[chance.choice(sorted(properties)) if chance.random() < 0.7 else text(chance, 0, 5)] = anything(chance)
+    return made
 
 
 def breach(status: int, kind: str, data: bytes) -> str:

@@ -1,21 +1,30 @@
-"""The table of figures: what each row requires, what was measured, and the file that tells."""
+"""The table of figures: what each row requires, what was measured, of which product, and the file that tells."""
 
 import re
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+FOLDER = Path(__file__).parent
+RESULTS = FOLDER / "RESULTS.md"
+PRODUCT = ("proxy", "routes", "policies", "pyproject.toml")
 HEAD = """# Faults: required and measured
 
 Written by `make faults`; each row is one or more scenarios in this folder, in its long form. Measured on {cores}
-cores that everything shares: clients, model servers and proxy. `runs` counts the runs in a row that met it.
+cores that everything shares: clients, model servers and proxy. `product` is the last commit that changed
+{product}, with a `+` where more was changed since; `runs` counts the runs in a
+row of that product that met it.
 
-| row | fault | required | measured | met | runs | date |
-| --- | --- | --- | --- | --- | --- | --- |
+| row | fault | required | measured | met | runs | product | date |
+| --- | --- | --- | --- | --- | --- | --- | --- |
 """
-LINE = re.compile(r"^\| (\d+\w?) \| (.*?) \| (.*?) \| (.*?) \| (yes|no|.+?) \| (\d+) \| (.*?) \|$", re.MULTILINE)
+LINE = re.compile(
+    r"^\| (\d+\w?) \| (.*?) \| (.*?) \| (.*?) \| (yes|no) \| (\d+) \| (?:(\S+) \| )?(\S+) \|$", re.MULTILINE
+)
+ADDED = re.compile(r'\brows\.add\(\s*"?(\d+\w?)"?,')
+UNKNOWN = "–"  # the product of a figure from before it was noted, or from a copy without history
 
 
 @dataclass(frozen=True)
@@ -43,16 +52,37 @@ class Rows:
         assert met, f"row {number}: required {required}; measured {measured}"
 
 
-def written(rows: Mapping[str, Row], before: str, cores: int, today: str | None = None) -> str:
-    """The results file: rows of this run over those that stand in `before`."""
+def known() -> set[str]:
+    """The rows that a scenario in this folder measures."""
+    return {number for path in FOLDER.glob("test_*.py") for number in ADDED.findall(path.read_text())}
+
+
+def product() -> str:
+    """What was measured: a commit, with a `+` if files of the product differ from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words, "--", *PRODUCT], cwd=FOLDER.parents[1], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    try:
+        commit = git("log", "-1", "--format=%h", "--abbrev=8")
+        return f"{commit}+" if git("status", "--porcelain") else commit or UNKNOWN
+    except FileNotFoundError:  # no git
+        return UNKNOWN
+
+
+def written(
+    rows: Mapping[str, Row], before: str, cores: int, *, of: str, live: Collection[str], today: str | None = None
+) -> str:
+    """The results file: rows of this run, of the product `of`, over those in `before`; none but `live` ones."""
     today = today or datetime.now(UTC).date().isoformat()
-    lines = {number: (fault, required, measured, met, int(runs), date)
-             for number, fault, required, measured, met, runs, date in LINE.findall(before)}  # fmt: skip
+    lines = {number: (fault, required, measured, met, int(runs), commit or UNKNOWN, date)
+             for number, fault, required, measured, met, runs, commit, date in LINE.findall(before)}  # fmt: skip
     for number, row in rows.items():
-        runs = lines[number][4] if number in lines else 0
+        goes_on = number in lines and lines[number][5] == of and of != UNKNOWN and not of.endswith("+")
+        runs = lines[number][4] if goes_on else 0
         clean = (row.fault, row.required, row.measured.replace("|", "/").replace("\n", " "))
-        lines[number] = (*clean, "yes" if row.met else "no", runs + 1 if row.met else 0, today)
-    ordered = sorted(lines, key=lambda number: (int(re.match(r"\d+", number)[0]), number))  # type: ignore[index]
-    return HEAD.format(cores=cores) + "".join(
-        f"| {number} | {' | '.join(map(str, lines[number]))} |\n" for number in ordered
-    )
+        lines[number] = (*clean, "yes" if row.met else "no", runs + 1 if row.met else 0, of, today)
+    ordered = sorted(lines.keys() & set(live), key=lambda number: (int(re.match(r"\d+", number)[0]), number))  # type: ignore[index]
+    head = HEAD.format(cores=cores, product=", ".join(f"`{path}`" for path in PRODUCT))
+    return head + "".join(f"| {number} | {' | '.join(map(str, lines[number]))} |\n" for number in ordered)

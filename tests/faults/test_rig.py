@@ -1,16 +1,21 @@
 """The rig's own parts do what they say: a tool that lies proves nothing."""
 
 import asyncio
+import json
 import os
+import random
+import re
 import socket
+from dataclasses import replace
 
 import pytest
 
 from proxy.standins.standin import StandIn
+from tests.faults import openapi
 from tests.faults.client import Answer, Client, request
 from tests.faults.lossy import Lossy, Trouble, black_hole
 from tests.faults.probe import sample
-from tests.faults.rows import Row, written
+from tests.faults.rows import UNKNOWN, Row, known, product, written
 
 BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[fault tokens=20]]"}]}'
 
@@ -90,11 +95,49 @@ def test_the_probe_sees_this_process() -> None:
     assert before.rss > 2**20
 
 
+@pytest.mark.parametrize("name", ["Request", "Message", "Extras"])
+def test_made_values_are_what_the_document_allows(name: str) -> None:
+    for seed in range(200):
+        made = openapi.value(random.Random(seed), openapi.SCHEMAS[name])
+        openapi.VALIDATORS[name].validate(json.loads(json.dumps(made)))
+
+
+def test_the_same_seed_makes_the_same_request() -> None:
+    one, other = (json.dumps(openapi.body(random.Random(7), ("a", "b"))) for _ in range(2))
+    assert one == other
+
+
+CUT, KILL = Row("17", "cut", "all", "9 of 9", True), Row("2", "kill", "0", "3", False)
+
+
+def results(before: str, *rows: Row, of: str, live: tuple[str, ...] = ("2", "17")) -> str:
+    return written({row.number: row for row in rows}, before, 2, of=of, live=live, today="day")
+
+
 def test_results_keep_the_rows_of_other_runs_and_count() -> None:
-    one = written(
-        {"17": Row("17", "cut", "all", "9 of 9", True), "2": Row("2", "kill", "0", "3", False)}, "", 2, "day"
-    )
-    two = written({"17": Row("17", "cut", "all", "8 of 8", True)}, one, 2, "next")
+    one = results("", CUT, KILL, of="abc")
+    two = results(one, replace(CUT, measured="8 of 8"), of="abc")
     assert one.index("| 2 |") < one.index("| 17 |")
-    assert "| 17 | cut | all | 8 of 8 | yes | 2 | next |" in two
-    assert "| 2 | kill | 0 | 3 | no | 0 | day |" in two
+    assert "| 17 | cut | all | 8 of 8 | yes | 2 | abc | day |" in two
+    assert "| 2 | kill | 0 | 3 | no | 0 | abc | day |" in two
+
+
+@pytest.mark.parametrize(("first", "then"), [("abc", "def"), ("abc", "abc+"), ("abc+", "abc+"), (UNKNOWN, UNKNOWN)])
+def test_runs_of_another_product_do_not_count(first: str, then: str) -> None:
+    """One with changes that no commit names may be another each time."""
+    assert f"| yes | 1 | {then} |" in results(results("", CUT, of=first), CUT, of=then)
+
+
+def test_results_from_before_the_product_was_noted_are_kept() -> None:
+    old = "| 2 | kill | 0 | 0 | yes | 7 | 2026-11-22 |\n"
+    assert f"| 2 | kill | 0 | 0 | yes | 7 | {UNKNOWN} | 2026-11-22 |" in results(old, CUT, of="abc")
+
+
+def test_a_row_that_no_scenario_measures_any_more_vanishes() -> None:
+    assert "kill" not in results(results("", CUT, KILL, of="abc"), CUT, of="abc", live=("17",))
+
+
+def test_rows_are_known_by_their_scenarios() -> None:
+    assert {"1", "17b", "44", "76"} <= known()
+    assert "1c" not in known()
+    assert re.fullmatch(r"[0-9a-f]{8,}\+?|–", product())
