@@ -160,6 +160,7 @@ class Connection(asyncio.Protocol):
             return
         data = b"".join(out)
         entry.bytes_sent += len(data)
+        entry.sends()
         self._transport.write(data)
         self._standin.journal.changed()
 

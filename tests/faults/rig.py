@@ -49,7 +49,7 @@ models:
   strong: {{at: strong, price: {{input: 2.5, cached_input: 1.25, output: 10}}}}
   tuned: {{at: tuned, price: {{input: 0.1, output: 0.4}}}}
   hasty: {{at: tuned, price: {{input: 0.1, output: 0.4}},
-          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, idle_content: {hasty}, total: 30s}}}}
+          timeouts: {{connect: 1s, first_content: {hasty_first}, idle: {hasty}, idle_content: {hasty}, total: 30s}}}}
 prompts: {{support: prompts/support/}}
 policies:
   pair:
@@ -74,7 +74,7 @@ PROMPT = json.dumps(
 )
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
-    "hold": "5s", "idle": "20s",
+    "hasty_first": "500ms",     "hold": "5s", "idle": "20s",
 }  # fmt: skip
 
 
@@ -93,6 +93,7 @@ class Asked:
     sent: float = field(default_factory=time.time)  # Unix time, as the journals have it
     left: float | None = None  # Unix time
     counts: bool = True  # it must be in the books
+    silence: float = 0.0  # seconds between its last content and its end, where that was looked at
 
     @property
     def ending(self) -> str:
