@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import select
 import socket
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from proxy.standins.standin import StandIn
 from tests.faults.client import Answer, Client, request
 from tests.faults.lossy import Lossy, Trouble, black_hole
-from tests.faults.probe import sample
+from tests.faults.probe import has_open, sample
 from tests.faults.rows import Row, written
 
 BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[fault tokens=20]]"}]}'
@@ -18,6 +19,12 @@ BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[faul
 async def through(lossy: Lossy) -> Answer:
     async with await Client.open(f"http://127.0.0.1:{lossy.port}") as client:
         return await client.send(request(BODY)).answer()
+
+
+def test_the_probe_sees_what_is_open() -> None:
+    with select.epoll():
+        assert has_open(os.getpid(), "anon_inode:[eventpoll]")
+    assert not has_open(os.getpid(), "anon_inode:nothing")
 
 
 async def test_lossy_passes_all() -> None:
