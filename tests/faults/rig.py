@@ -49,7 +49,8 @@ models:
   strong: {{at: strong, price: {{input: 2.5, cached_input: 1.25, output: 10}}}}
   tuned: {{at: tuned, price: {{input: 0.1, output: 0.4}}}}
   hasty: {{at: tuned, price: {{input: 0.1, output: 0.4}},
-          timeouts: {{connect: 1s, first_content: {hasty_first}, idle: {hasty}, idle_content: {hasty}}}}}
+          timeouts: {{connect: 1s, first_content: {hasty_first}, idle: {hasty}, idle_content: {hasty},
+                     total: {hasty_total}}}}}
 prompts: {{support: prompts/support/}}
 policies:
   pair:
@@ -74,7 +75,7 @@ PROMPT = json.dumps(
 )
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
-    "hasty_first": "500ms", "hold": "5s", "idle": "20s",
+    "hasty_first": "500ms", "hasty_total": "10s", "hold": "5s", "idle": "20s",
 }  # fmt: skip
 
 

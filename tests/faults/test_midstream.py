@@ -47,7 +47,8 @@ async def test_a_stalled_stream(form: Form, rows: Rows) -> None:
     """
     idle, stalled, slow, events = (0.5, 3, 20, 4) if form == "short" else (2.0, 100, 200, 20)
     pace = 0.8 * idle
-    with Rig(settings={"hasty": f"{idle * 1000:.0f}ms", "hasty_first": "20s"}) as rig:
+    patience = {"hasty": f"{idle * 1000:.0f}ms", "hasty_first": "20s", "hasty_total": "120s"}
+    with Rig(settings=patience) as rig:
 
         async def after(share: float, work: Coroutine[None, None, Any]) -> Any:
             await asyncio.sleep(share * pace)
