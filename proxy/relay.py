@@ -297,8 +297,11 @@ class Relaying:
                     break
                 if out:
                     self._hold_back(out, trial)
+                name = trial.model.name
                 if stream.done:
-                    raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
+                    raise Failed(failure.BAD_ANSWER, f"model '{name}' ended its stream without an answer")
+                if self._loop.time() > deadlines.first:  # comments without a pause never let a read wait for it
+                    raise Failed(failure.TIMEOUT, f"model '{name}' sent no content in time", phase="first_content")
             if self.race is not None:
                 self.last = trial
                 await self.race.won(trial)

@@ -8,7 +8,7 @@ synchronous writes. It owns the limits on headers and bodies, keep-alive, pipeli
 import asyncio
 import urllib.parse
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from typing import Any, cast
 from typing import Protocol as Interface
@@ -17,6 +17,7 @@ import httptools
 import uvicorn
 from uvicorn.server import ServerState
 
+from proxy import late
 from proxy.account import new_id
 from proxy.bodies import FREE, Bodies
 from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout
@@ -104,12 +105,11 @@ class Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.server_state.connections.add(cast(Any, self))
-        self._timer = self.loop.call_later(self._limits.head_timeout, self._check_idle)
+        self._watch(self._limits.head_timeout, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.server_state.connections.discard(cast(Any, self))
-        if self._timer is not None:
-            self._timer.cancel()
+        self._unwatch()
         self._forget()
         self.resume_writing()
         lost, self.current = self.current, None
@@ -176,9 +176,27 @@ class Protocol(asyncio.Protocol):
             if self._writable is None or self._writable.done():
                 self._writable = self.loop.create_future()
             done, _ = await asyncio.wait((self._writable,), timeout=patience)
+            if not done:
+                await asyncio.sleep(0)  # what it took while we were held up is known once the loop has looked
             before, unsent = unsent, self.transport.get_write_buffer_size()
             if not done and unsent >= before:
                 self.transport.abort()
+
+    def _watch(self, seconds: float, judge: Callable[[], None]) -> None:
+        """Judge the client then, by all that it has sent and taken: also what we were too busy to see."""
+        self._timer = self.loop.call_later(seconds, self._look, judge)
+
+    def _look(self, judge: Callable[[], None]) -> None:
+        late.turns(self.loop, late.READ, self._judge, judge, self._timer)
+
+    def _judge(self, judge: Callable[[], None], timer: asyncio.TimerHandle | None) -> None:
+        if self._timer is timer:
+            judge()
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _check_idle(self) -> None:
         """Give up on a client that sends too slowly, or nothing for too long. One timer, re-armed by itself."""
@@ -194,7 +212,7 @@ class Protocol(asyncio.Protocol):
         busy = bool(self.waiting) or (self.current is not None and not late)
         left = limit - (self.loop.time() - self._since)
         if busy or left > 0:
-            self._timer = self.loop.call_later(limit if busy else left, self._check_idle)
+            self._watch(limit if busy else left, self._check_idle)
         elif late:
             self._refuse(RequestTimeout(late))
         else:
@@ -209,7 +227,7 @@ class Protocol(asyncio.Protocol):
         self.transport.close()
         if unsent:  # it stays open until all is sent
             self._unsent = unsent
-            self._timer = self.loop.call_later(SEND_DEADLINE, self._part)
+            self._watch(SEND_DEADLINE, self._part)
 
     _unsent = 0  # bytes, when last looked at
 
@@ -414,8 +432,7 @@ class Protocol(asyncio.Protocol):
         if not exchange.received:
             self._linger()  # what is left of an unread body must not be taken for a request
         elif not exchange.keep_alive or self.transport.is_closing():
-            if self._timer is not None:
-                self._timer.cancel()
+            self._unwatch()
             self._part()
         elif self.waiting:
             if not self.is_write_paused:
@@ -454,9 +471,8 @@ class Protocol(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.write_eof()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self.loop.call_later(LINGER, self._part)
+        self._unwatch()
+        self._watch(LINGER, self._part)
 
 
 @lru_cache(64)  # clients ask for the same few targets again and again

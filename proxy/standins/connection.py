@@ -132,8 +132,8 @@ class Connection(asyncio.Protocol):
                         continue
                     self._write(entry, out)
                     out, size = [], 0
-                    if self._paused:
-                        return
+                    if self._paused or self._transport.is_closing():
+                        return  # to go on when there is room, or to be told that the peer has gone
                 elif isinstance(step, Think):
                     if step.seconds <= 0:
                         entry.generated += step.tokens
@@ -160,6 +160,7 @@ class Connection(asyncio.Protocol):
             return
         data = b"".join(out)
         entry.bytes_sent += len(data)
+        entry.sends()
         self._transport.write(data)
         self._standin.journal.changed()
 

@@ -35,6 +35,14 @@ class Entry:
     reported: Any = None  # the usage object that was sent
     ended: str | None = None  # `complete`, `peer closed`, or `fault: NAME`
     finished: float | None = None  # Unix time
+    pause: float = 0.0  # seconds, the longest in which nothing was sent: what was meant, and our own lateness
+    _sent: float = field(default_factory=time.monotonic)
+
+    def sends(self) -> None:
+        """Something is sent, or the end has come."""
+        now = time.monotonic()
+        self.pause = max(self.pause, now - self._sent)
+        self._sent = now
 
     @property
     def headers(self) -> dict[str, str]:
@@ -80,6 +88,7 @@ class Entry:
             "usage": self.reported,
             "received": self.received,
             "finished": self.finished,
+            "pause": self.pause,
             "ended": self.ended,
         }
 
@@ -112,6 +121,7 @@ class Journal:
         if entry.ended is not None:
             return
         entry.ended = how
+        entry.sends()
         entry.finished = time.time()
         if self._watchers:
             self._tell()

@@ -1,15 +1,15 @@
 """Where a base URL leads: host, port, path, and the host's addresses.
 
 Names are looked up in a thread of our own, one look-up per host at a time: the event loop's shared executor has so
-few threads that a handful of hung look-ups would stop every other connect. The thread is a daemon, so that a hung
+few threads that a handful of hung look-ups would stop every other connect. Nobody joins the thread, so that a hung
 look-up does not hold up a shutdown.
 """
 
+import _thread
 import asyncio
 import contextlib
 import ipaddress
 import socket
-import threading
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -95,7 +95,7 @@ class Addresses:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._learn, found, done)
 
-        threading.Thread(target=ask, name=f"look-up {self._host}", daemon=True).start()
+        _thread.start_new_thread(ask, ())  # `Thread.start` waits for the new thread to run, and we are the loop
         return done
 
     def _learn(self, found: list[str] | OSError, done: asyncio.Future[None]) -> None:

@@ -212,7 +212,7 @@ class Rotation:
 class Turn:
     """One call of an endpoint while it runs: begun when it is made, to be `end`ed in a `finally`."""
 
-    __slots__ = ("_call", "_had_answered", "_is_probe", "_place", "_rotation", "_silence")
+    __slots__ = ("_call", "_had_answered", "_is_probe", "_place", "_rotation", "_silence", "_streak")
     _silence: Silence  # where there is a call
 
     def __init__(
@@ -222,6 +222,7 @@ class Turn:
         self._place = place
         self._had_answered = False
         self._is_probe = place.health.begin()
+        self._streak = place.health.streak
         self._call = call
         if call is not None:
             self._silence = place.health.silences[streamed]
@@ -232,7 +233,7 @@ class Turn:
         self._had_answered = True
         if self._call is not None and latency is not None:
             self._silence.answered(self._call, now, latency)
-        self._place.health.answered(now, self._rotation.ejection, self._is_probe, latency)
+        self._place.health.answered(now, self._rotation.ejection, self._is_probe, latency, self._streak)
 
     def failed(self, now: float, failed: Failed, is_known: bool = False) -> None:
         """`is_known`: this very request has failed everywhere before, so it is held against no one."""
@@ -241,12 +242,12 @@ class Turn:
             self._silence.heard(now)
         if failed.failure == failure.RATE_LIMITED:
             if rotation.model.forwards:  # the limit may be of one model among those that callers name
-                health.answered(now, rotation.ejection, self._is_probe)
+                health.answered(now, rotation.ejection, self._is_probe, None, self._streak)
             else:
                 health.refused(now, failed.retry_after, self._is_probe)
         elif failed.failure not in FAULTS:
             if not self._had_answered:
-                health.answered(now, rotation.ejection, self._is_probe)
+                health.answered(now, rotation.ejection, self._is_probe, None, self._streak)
         elif is_known and not self._is_probe:
             return
         elif health.failed(now, rotation.ejection, self._is_probe, self._had_answered):
@@ -256,7 +257,7 @@ class Turn:
         if self._call is not None:
             self._silence.end(self._call)
             self._call = None  # it knows its request, which knows this turn
-        self._place.health.end(self._is_probe)
+        self._place.health.end(self._is_probe, self._streak)
 
 
 def take_back(health: Health) -> None:

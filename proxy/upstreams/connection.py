@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from proxy import late
 from proxy.upstreams.base import Failed, Take, connect_failed
 from proxy.upstreams.encoding import Decoder, Undecodable
 from routes import failure
@@ -245,7 +246,13 @@ class Connection(asyncio.BufferedProtocol):
         if self._deadline - self._loop.time() > EARLY:
             self._arm(self._deadline)
             return
-        waiter.set_result(True)
+        late.turns(self._loop, late.READ, self._give_up, self._deadline)
+
+    def _give_up(self, deadline: float) -> None:
+        """The deadline has passed, and what lay in the socket was read since: it may have moved the deadline."""
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and self._deadline <= deadline:
+            waiter.set_result(True)
 
     def _wake(self) -> None:
         waiter = self._waiter

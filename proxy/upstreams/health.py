@@ -44,6 +44,9 @@ class Health:
         "_old_total",
         "_out_for",
         "_refusals",
+        "_streak_failed",
+        "_streak_open",
+        "_streaks",
         "_total",
         "back",
         "consecutive",
@@ -59,13 +62,17 @@ class Health:
         "measured",
         "out_until",
         "silences",
+        "streak",
     )
 
     def __init__(self) -> None:
         self.in_flight = 0
         self.latency = 0.0  # to the first content, smoothed; 0: not known
         self.measured = 0.0  # when last
-        self.consecutive = 0  # failures in a row
+        self.consecutive = 0  # failures in a row, as they were heard of
+        self.streak = 0  # the time since a failure, of which no call that began in it has succeeded; 0: all is well
+        self._streaks = self._streak_failed = 0
+        self._streak_open = 0  # calls begun in it that have not ended
         self.is_out = False  # ejected, until a probe succeeds
         self.is_hushed = False  # ejected because it said nothing: any answer to what still waits brings it back
         self.is_probed = False  # the one probe is under way
@@ -118,22 +125,29 @@ class Health:
     # --- a call
 
     def begin(self) -> bool:
-        """A call begins. Returns whether it is the probe, to be handed to all that ends it."""
+        """A call begins. Returns whether it is the probe, to be handed to all that ends it, as is the `streak`."""
         self.in_flight += 1
+        self._streak_open += 1
         if not self.is_out:
             return False
         self.is_probed = True
         return True
 
-    def end(self, probe: bool) -> None:
+    def end(self, probe: bool, streak: int = 0) -> None:
         self.in_flight -= 1
+        if streak and streak == self.streak:
+            self._streak_open -= 1
         if probe:
             self.is_probed = False  # also where the caller left: the next one probes then
 
-    def answered(self, now: float, rules: Ejection, probe: bool, latency: float | None = None) -> None:
-        """The server does its work. `latency`: seconds to the first content."""
+    def answered(
+        self, now: float, rules: Ejection, probe: bool, latency: float | None = None, streak: int | None = None
+    ) -> None:
+        """The server does its work. `latency`: seconds to the first content. `streak`: when the call began."""
         self._return(now, probe)
         self.consecutive = self._refusals = 0
+        if streak is None or streak == self.streak:
+            self.streak = 0
         self.is_wary = False
         if now >= self._half_ends:
             self._turn(now, rules)
@@ -167,11 +181,20 @@ class Health:
         if now >= self._half_ends:
             self._turn(now, rules)
         self.consecutive += 1
+        if not self.streak:
+            self._streaks += 1
+            self.streak, self._streak_failed, self._streak_open = self._streaks, 0, 0
+        self._streak_failed += 1
         self._failed += 1
         self._total += not had_answered
         total = self._total + self._old_total
         share = (self._failed + self._old_failed) / max(total, 1)
-        return self.consecutive >= rules.consecutive or (total >= rules.requests and share >= rules.share)
+        row = self.consecutive
+        if self._streak_failed >= self._streak_open:
+            # Answers to calls from before the streak still come, between failures that come at once: they say
+            # nothing of now. Nor do a few failures while more calls than these have yet to end.
+            row = max(row, self._streak_failed)
+        return row >= rules.consecutive or (total >= rules.requests and share >= rules.share)
 
     def eject(self, now: float, rules: Ejection, chance: float) -> float:
         """Out of rotation. `chance` in [0, 1) draws the jitter. Returns the seconds until a probe."""
@@ -188,7 +211,7 @@ class Health:
         if self.is_out and (probe or self.is_hushed):
             self.is_out = self.is_hushed = False
             self.back = now
-            self.consecutive = 0
+            self.consecutive = self.streak = 0
             self._total = self._failed = self._old_total = self._old_failed = 0
 
     def _turn(self, now: float, rules: Ejection) -> None:

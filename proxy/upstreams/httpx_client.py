@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from proxy import late
 from proxy.tasks import Tasks
 from proxy.upstreams import tls
 from proxy.upstreams.address import Origin
@@ -68,7 +69,7 @@ class HttpxUpstream:
             raise Failed(failure.REQUEST, str(error), status=400) from None
         await self._slot(call, deadline)
         try:
-            async with asyncio.timeout_at(deadline):
+            async with late.until(deadline):
                 response, retried = await self._exchange(call)
         except BaseException as error:  # also a cancellation: the slot goes back, then the error is told apart
             self._release()
@@ -102,7 +103,7 @@ class HttpxUpstream:
     async def _slot(self, call: Call, deadline: float) -> None:
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout_at(min(loop.time() + call.connect_timeout, deadline)):
+            async with late.until(min(loop.time() + call.connect_timeout, deadline)):
                 await self._slots.acquire()
         except TimeoutError:
             why = f"no free connection to {self._name!r} in time (all {self._target.max_connections} are in use)"

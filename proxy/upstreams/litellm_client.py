@@ -16,6 +16,7 @@ import httpx
 import orjson
 import structlog
 
+from proxy import late
 from proxy.tasks import Tasks
 from proxy.upstreams.base import Call, Failed, Target, connect_failed
 from proxy.upstreams.classify import classify
@@ -105,7 +106,7 @@ class LiteLLMUpstream:
         loop = asyncio.get_running_loop()
         await self._slot(min(loop.time() + call.connect_timeout, deadline))
         try:
-            async with asyncio.timeout_at(deadline):
+            async with late.until(deadline):
                 answer = await self._complete(body, max(0.001, deadline - loop.time()))
         except TimeoutError:
             self._slots.release()
@@ -127,7 +128,7 @@ class LiteLLMUpstream:
 
     async def _slot(self, give_up: float) -> None:
         try:
-            async with asyncio.timeout_at(give_up):
+            async with late.until(give_up):
                 await self._slots.acquire()
         except TimeoutError:
             why = f"no free connection to {self._name!r} in time (all {self._target.max_connections} are in use)"

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
+from proxy import late
 from proxy.upstreams import tls
 from proxy.upstreams.address import Addresses, Origin
 from proxy.upstreams.base import Call, Failed, Take, Target, connect_failed
@@ -133,7 +134,7 @@ class Pool:
         give_up = min(self._loop.time() + call.connect_timeout, deadline)
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters[waiter] = None
-        timer = self._loop.call_at(give_up, self._give_up, waiter)
+        timer = self._loop.call_at(give_up, late.turns, self._loop, late.TAKEN, self._give_up, waiter)
         try:
             connection = await waiter
         except BaseException:  # a cancellation, or the queue's own `Failed`: leave the queue
@@ -221,10 +222,10 @@ class Pool:
         phase = "connect"
         try:
             give_up = min(self._loop.time() + call.connect_timeout, deadline)
-            async with asyncio.timeout_at(give_up):
+            async with late.until(give_up):
                 sock = await self._dial(give_up)
             phase = "tls"
-            async with asyncio.timeout_at(min(self._loop.time() + call.tls_timeout, deadline)):
+            async with late.until(min(self._loop.time() + call.tls_timeout, deadline)):
                 return await self._wrap(sock)
         except BaseException as error:  # also a cancellation: the slot was taken before
             self._free_slot()
@@ -247,7 +248,7 @@ class Pool:
             sock = await self._descriptors.open(family)
             try:
                 sock.setblocking(False)
-                async with asyncio.timeout_at(now + (give_up - now) / left):
+                async with late.until(now + (give_up - now) / left):
                     await self._loop.sock_connect(sock, (address, self._origin.port))
                 return sock
             except BaseException as error:  # also a cancellation: nobody else knows this socket

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+from proxy import late
 from proxy.tasks import Tasks
 from proxy.upstreams.base import Failed, Take
 from proxy.upstreams.encoding import Decoder, Undecodable
@@ -53,7 +54,11 @@ class StreamReply:
             if self._next is None:
                 self._next = loop.create_task(self._take())
             await asyncio.wait((self._next,), timeout=max(0.0, deadline - loop.time()))
-            if not self._next.done():
+            for _ in range(late.TAKEN):
+                if self._next.done():
+                    break
+                await asyncio.sleep(0)
+            else:
                 why = f"{self._name!r} did not go on with its answer in time"
                 raise Failed(failure.TIMEOUT, why, phase="idle")
             taken, self._next = self._next, None

@@ -19,6 +19,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 CONTENT = re.compile(rb'"content": ?"[^"]')  # of an event that says something
+SO_TIMESTAMPNS = 35  # Linux; the `socket` module does not name it
 PATIENCE = 30.0  # seconds without a byte after which a test fails
 
 
@@ -269,6 +270,43 @@ class Client:
 
     def close(self) -> None:
         self.writer.close()
+
+
+class Stamped(Client):
+    """One that knows when the kernel had what it reads: its own loop is late where many share it."""
+
+    at = 0.0  # Unix time of the last bytes read
+    _socket: socket.socket
+
+    @classmethod
+    async def open(cls, url: str, *, receive_buffer: int | None = None) -> Self:
+        client = await super().open(url, receive_buffer=receive_buffer)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client._socket = client.writer.get_extra_info("socket").dup()
+        client._socket.setblocking(False)
+        client._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        return client
+
+    async def read(self, size: int = 65536) -> bytes:
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._socket, readable.set)
+        try:
+            await asyncio.wait_for(readable.wait(), PATIENCE)
+        finally:
+            loop.remove_reader(self._socket)
+        data, ancillary, _, _ = self._socket.recvmsg(size, 64)
+        self.at = time.time()
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, SO_TIMESTAMPNS):
+                seconds, nanoseconds = struct.unpack("qq", value[:16])
+                self.at = seconds + nanoseconds / 1e9
+        self.received += data
+        return data
+
+    def close(self) -> None:
+        self._socket.close()
+        super().close()
 
 
 def request(body: bytes, *headers: str, path: str = "/v1/chat/completions") -> bytes:

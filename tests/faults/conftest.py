@@ -13,6 +13,7 @@ from tests.faults.rows import RESULTS, Rows, known, product, written  # noqa: E4
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROWS = pytest.StashKey[Rows]()
+FAILED = RESULTS.with_name("failed.log")
 BEFORE = pytest.StashKey[str]()  # the results file when the run began
 PRODUCT = pytest.StashKey[str]()  # and what is measured
 
@@ -36,6 +37,18 @@ def pytest_runtest_teardown(item: pytest.Item) -> None:
     if item.config.getoption("--results", default=False) and rows:
         before, of = item.config.stash[BEFORE], item.config.stash[PRODUCT]
         RESULTS.write_text(written(rows, before, os.cpu_count() or 1, of=of, live=known()))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The whole words of each failure once more, at the end, and with `--results` in a file: a run takes hours."""
+    failed = [*terminalreporter.stats.get("failed", []), *terminalreporter.stats.get("error", [])]
+    told = [f"{each.nodeid}, {each.when}:\n{each.longreprtext}\n" for each in failed]
+    if told and config.getoption("--results", default=False):
+        FAILED.write_text("\n".join(told))
+        terminalreporter.write_line(f"all of it is in {FAILED}")
+    for each in failed:
+        if crash := getattr(each.longrepr, "reprcrash", None):
+            terminalreporter.write_line(f"{each.nodeid}, {each.when}: {crash.message}")
 
 
 @pytest.fixture(params=["short", pytest.param("long", marks=LONG)])

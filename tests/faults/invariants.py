@@ -90,7 +90,7 @@ def _noise(rig: "Rig") -> str:
 def one_record_each(rig: "Rig") -> dict[int, dict[str, Any]]:
     """I5. Returns the records by request."""
     counting = [asked for asked in rig.asked if asked.counts]
-    lines = rig.settled(len(counting))
+    lines, counted = _written(rig, len(counting))
     twice = [name for name, count in Counter(line["id"] for line in lines).items() if count > 1]
     if twice:
         raise Violated(f"I5: {len(twice)} request ids have more than one record, as {twice[0]}")
@@ -107,10 +107,20 @@ def one_record_each(rig: "Rig") -> dict[int, dict[str, Any]]:
             raise Violated(f"I2: the client of {asked.number} left; it is booked as {line['outcome']}")
         if asked.ending in ("http error", "in-band error") and line["outcome"] == "ok":
             raise Violated(f"I2: request {asked.number} failed and is booked as ok")
-    counted = sum(rig.growth(rig.proxy.metrics(), "pointsman_requests_total").values())
     if counted != len(lines):
         raise Violated(f"I5: {len(lines)} records, but the metric counts {counted:g}")
     return found
+
+
+def _written(rig: "Rig", count: int) -> tuple[list[dict[str, Any]], float]:
+    """The records, at least so many, and what the metric counts: the log's writer is a thread, and may be behind."""
+    lines, end = rig.settled(count), time.monotonic() + rig.patience
+    while True:
+        counted = sum(rig.growth(rig.proxy.metrics(), "pointsman_requests_total").values())
+        lines = rig.records()
+        if counted == len(lines) or time.monotonic() > end:
+            return lines, counted
+        time.sleep(0.02)
 
 
 def ledger_is_the_journals(rig: "Rig", records: dict[int, dict[str, Any]], calls: dict[int, list[Entry]]) -> None:

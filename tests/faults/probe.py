@@ -4,6 +4,7 @@ with Watch(pid) as watch: ...load...
 watch.peak.rss - watch.first.rss
 """
 
+import contextlib
 import os
 import resource
 import threading
@@ -54,6 +55,16 @@ def sample(pid: int) -> Sample:
         threads += int(stat[17])
         rss += int(stat[21]) * PAGE
     return Sample(rss, descriptors, threads, cpu)
+
+
+def has_open(pid: int, what: str) -> bool:
+    """Whether one of the family has a descriptor of this, as /proc calls it: `anon_inode:inotify`."""
+    for each in family(pid):
+        for descriptor in Path(f"/proc/{each}/fd").iterdir():
+            with contextlib.suppress(OSError):  # just closed
+                if os.readlink(descriptor) == what:
+                    return True
+    return False
 
 
 class Watch:

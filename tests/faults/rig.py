@@ -23,7 +23,7 @@ from proxy.standins.journal import Entry
 from proxy.standins.standin import StandIn
 from tests.faults import child, invariants
 from tests.faults.client import Answer, Client, request
-from tests.faults.probe import sample
+from tests.faults.probe import has_open, sample
 from tests.harness import Labels, Proxy, until
 
 KEYS = {"acme": "sk-acme-canary-0123456789", "bolt": "sk-bolt-canary-9876543210"}
@@ -49,7 +49,8 @@ models:
   strong: {{at: strong, price: {{input: 2.5, cached_input: 1.25, output: 10}}}}
   tuned: {{at: tuned, price: {{input: 0.1, output: 0.4}}}}
   hasty: {{at: tuned, price: {{input: 0.1, output: 0.4}},
-          timeouts: {{connect: 1s, first_content: {hasty}, idle: {hasty}, idle_content: {hasty}, total: 30s}}}}
+          timeouts: {{connect: 1s, first_content: {hasty_first}, idle: {hasty}, idle_content: {hasty},
+                     total: {hasty_total}}}}}
 prompts: {{support: prompts/support/}}
 policies:
   pair:
@@ -74,7 +75,7 @@ PROMPT = json.dumps(
 )
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
-    "hold": "5s", "idle": "20s",
+    "hasty_first": "500ms", "hasty_total": "10s", "hold": "5s", "idle": "20s",
 }  # fmt: skip
 
 
@@ -93,6 +94,7 @@ class Asked:
     sent: float = field(default_factory=time.time)  # Unix time, as the journals have it
     left: float | None = None  # Unix time
     counts: bool = True  # it must be in the books
+    silence: float = 0.0  # seconds between its last content and its end, where that was looked at
 
     @property
     def ending(self) -> str:
@@ -298,9 +300,11 @@ class Rig:
         return descriptors, self.gauge()["tasks"] if self._has_gauge else 0
 
     def _steady(self) -> tuple[int, int]:
-        """The resources once the start is over: the watch of the config's files begins after it."""
+        """The resources once the start is over: the watch of the config's files begins after it, sooner or later."""
         before = (0, 0)
-        for _ in until(10.0, "the proxy to have opened all that it needs"):
+        for _ in until(20.0, "the proxy to have opened all that it needs"):
+            if not has_open(self.proxy.pid, "anon_inode:inotify"):
+                continue
             found = self.resources()
             if found == before:
                 break

@@ -8,7 +8,7 @@ import json
 import random
 import time
 
-from tests.faults.client import Answer, Client, request
+from tests.faults.client import Answer, Client, Stamped, request
 from tests.faults.probe import Watch
 from tests.faults.rig import KEYS, Asked, Rig
 
@@ -45,25 +45,34 @@ async def cut_streams(rig: Rig, tokens: int = 6) -> tuple[int, float]:
 
 
 async def stalled_stream(rig: Rig, idle: float = 0.5) -> float:
-    """Returns how long after the last event the error came, in s."""
-    asked = await rig.start("hasty", fault="stall after=3")
-    async with asked.client:
-        async with asyncio.timeout(idle * 4 + 2):
-            await asked.ended()
-    assert asked.ending == "in-band error", asked.ending
+    """Returns how long after the last content the error came, in s."""
+    asked = await _fallen_silent(rig, "stall after=3", idle)
     assert b"upstream_timeout" in asked.answer.body
-    return time.perf_counter() - asked.answer.stamps[-1]
+    return asked.silence
 
 
 async def pings_in_mid_stream(rig: Rig, idle: float = 0.5) -> float:
     """Returns how long after the last content the error came, in s."""
-    asked = await rig.start("hasty", fault="pings every=0.05 after=3")
-    async with asked.client:
-        async with asyncio.timeout(idle * 4 + 2):
-            await asked.ended()
-    assert asked.ending == "in-band error", asked.ending
+    asked = await _fallen_silent(rig, "pings every=0.05 after=3", idle)
     assert b"idle_content" in asked.answer.body
-    return time.perf_counter() - asked.answer.stamps[-1]
+    return asked.silence
+
+
+async def _fallen_silent(rig: Rig, fault: str, idle: float) -> Asked:
+    client = await Stamped.open(rig.proxy.url)
+    asked = await rig.start("hasty", fault=fault, client=client)
+    answer, last = asked.answer, 0.0
+    async with client, asyncio.timeout(idle * 4 + 10):
+        while not answer.whole:
+            count = len(answer.stamps)
+            data = await client.read()
+            assert data, "the stream was cut"
+            answer.feed(data)
+            if len(answer.stamps) > count:
+                last = client.at
+    assert asked.ending == "in-band error", asked.ending
+    asked.silence = client.at - last
+    return asked
 
 
 async def malformed(rig: Rig, draw: random.Random, count: int, tokens: int) -> Asked:

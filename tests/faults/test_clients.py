@@ -167,6 +167,7 @@ async def test_idle_streams(form: Form, rows: Rows) -> None:
 async def test_slow_clients(form: Form, rows: Rows) -> None:
     """Heads and bodies that never end, and readers that never read, beside good traffic."""
     count = 300 if form == "short" else 4000
+    allow_files(20_000)
     with Rig() as rig:
         slow = [await Client.open(rig.proxy.url, receive_buffer=4096) for _ in range(count)]
         for number, client in enumerate(slow):

@@ -3,6 +3,8 @@
 import asyncio
 import random
 import time
+from collections.abc import Coroutine
+from typing import Any
 
 from proxy.wire.stream import MAX_EVENT
 from tests.faults import scenarios
@@ -37,19 +39,38 @@ async def test_many_cuts(rig: Rig, form: Form, rows: Rows) -> None:
     rows.add("17b", "random cuts", "0 silent truncations in 10,000", f"{silent} in {count}", silent == 0)
 
 
-async def test_a_stalled_stream(rig: Rig, form: Form, rows: Rows) -> None:
-    times = await asyncio.gather(*(scenarios.stalled_stream(rig) for _ in range(3 if form == "short" else 100)))
-    off = max(abs(each - 0.5) / 0.5 for each in times)
-    slow = 20 if form == "short" else 200
-    events = 4 if form == "short" else 20
-    healthy = await rig.asks(slow, "hasty", at_once=slow, fault=f"pace=0.4 tokens={events}")
-    cut = sum(each.ending != "complete" for each in healthy)
+async def test_a_stalled_stream(form: Form, rows: Rows) -> None:
+    """Streams that stall, and beside them streams that are slow, begun one after the other over an event's time.
+
+    A stream that its server left without an event for longer than the timeout (the server is a thread of this
+    process, and late where the machine is) is no healthy one: the journal tells.
+    """
+    idle, stalled, slow, events = (0.5, 3, 20, 4) if form == "short" else (2.0, 100, 200, 20)
+    pace = 0.8 * idle
+    patience = {"hasty": f"{idle * 1000:.0f}ms", "hasty_first": "20s", "hasty_total": "120s"}
+    with Rig(settings=patience) as rig:
+
+        async def after(share: float, work: Coroutine[None, None, Any]) -> Any:
+            await asyncio.sleep(share * pace)
+            return await work
+
+        fault = f"pace={pace} tokens={events}"
+        streams = asyncio.gather(*(after(n / slow, rig.ask("hasty", fault=fault)) for n in range(slow)))
+        times = await asyncio.gather(
+            *(after(n / stalled, scenarios.stalled_stream(rig, idle)) for n in range(stalled))
+        )
+        slow_ones = await streams
+        pauses = {number: max(entry.pause for entry in entries) for number, entries in rig.calls().items()}
+        healthy = [e for e in slow_ones if e.ending == "complete" or pauses.get(e.number, 0.0) < idle]
+        cut = sum(each.ending != "complete" for each in healthy)
+        await asyncio.to_thread(rig.check)
+    off = max(abs(each - idle) / idle for each in times)
     rows.add(
         18,
         "stalled stream; healthy slow ones beside it (an event each 0.8 T)",
         "error at T ± 5 %; 0 of 200 healthy ones cut",
-        f"T ± {off:.1%} over {len(times)}; {cut} of {slow} cut",
-        cut == 0 and (off <= 0.05 or form == "short"),
+        f"T ± {off:.1%} over {len(times)}; {cut} of {len(healthy)} cut, {slow - len(healthy)} were not healthy",
+        cut == 0 and (form == "short" or (off <= 0.05 and len(healthy) >= 0.9 * slow)),
     )
 
 

@@ -15,6 +15,8 @@ from tests.faults.pools import SIZES, Pool, Sent, Server, Try, extra, quantile, 
 from tests.faults.rows import Rows
 from tests.harness import until
 
+UNDER_WAY = 0.25  # seconds from one side to the other, at most, with the machine full of our own load
+
 
 def errors(sent: list[Sent]) -> int:
     return sum(not each.good for each in sent)
@@ -49,9 +51,12 @@ async def timeline(pool: Pool, rate: float, begin: object, end: object = None) -
 
 
 async def test_a_killed_endpoint(form: Form, rows: Rows) -> None:
-    """And its return: one probe of each worker, then a ramp."""
+    """And its return: one probe of each worker, then a ramp.
+
+    All three are processes, so that they are equal: a thread of this one is late where the load keeps it busy.
+    """
     size, server = SIZES[form], Server()
-    with Pool(size, servers={"a": server}) as pool:
+    with Pool(size, servers={"a": server, "b": Server(), "c": Server()}) as pool:
         rate = await pool.rate()
         streamed: list[Sent] = []
 
@@ -165,28 +170,29 @@ async def test_all_fail(form: Form, rows: Rows) -> None:
 
 
 async def test_a_key_is_rate_limited(form: Form, rows: Rows) -> None:
-    size = SIZES[form]
+    """One worker: it knows of its own refusals only, and which of several has asked, nobody tells us."""
+    size = SIZES[form] if form == "short" else replace(SIZES[form], workers=1, rate=150.0)
     with Pool(size) as pool:
         rate = await pool.rate()
         began, _ = await timeline(pool, rate, lambda: pool.misbehave("a", "status=429 retry-after=2"))
         sent = within(pool.sent, began)
-        calls = [
-            (each.at, each.at + each.took)
-            for each in calls_of("a", pool.tries(sent))
-            if each.result == "rate_limited"
-        ]
+        refusals = [entry for entry in pool.standins["a"].journal if entry.status == 429 and entry.finished]
         ejected = pool.proxy.metric("pointsman_ejections_total")
         bad = errors(sent)
         pool.check()
-    # a worker knows of its own refusals only: each may come once when its own pause is over
-    at_once = sum(at <= calls[0][1] for at, _ in calls) if calls else 0
-    allowed = at_once + size.workers * (size.fault / 2 + 1)
+    pauses: list[float] = []  # when each began; what was under way then comes too
+    early = 0
+    for entry in refusals:
+        if not pauses or entry.received > pauses[-1] + 2.0:
+            pauses.append(entry.finished or 0.0)
+        early += entry.received > pauses[-1] + UNDER_WAY
     rows.add(
         7,
         "1 key answers 429 with Retry-After: 2",
-        "0 errors; of each worker one call when its pause is over; no ejection",
-        f"{bad} errors of {len(sent)}; {len(calls)} refusals, {allowed:.0f} allowed; {ejected:.0f} ejections",
-        bad == 0 and (form == "short" or (ejected == 0 and len(calls) <= allowed)),
+        "0 errors; ≤ 1 request in its pauses but those under way; no ejection",
+        f"{bad} errors of {len(sent)}; {len(refusals)} refusals, {len(pauses)} pauses, {early} in them; "
+        f"{ejected:.0f} ejections",
+        bad == 0 and (form == "short" or (ejected == 0 and early <= 1 and len(pauses) > 1)),
     )
 
 
@@ -242,7 +248,7 @@ async def test_a_black_hole(form: Form, rows: Rows) -> None:
 async def test_an_endpoint_stops(form: Form, rows: Rows) -> None:
     """It takes connections, and answers nothing: it is left long before a timeout would say so."""
     size, server = SIZES[form] if form == "long" else replace(SIZES[form], rate=80.0, answer=0.2), Server()
-    with Pool(size, servers={"a": server}) as pool:
+    with Pool(size, servers={"a": server, "b": Server(), "c": Server()}) as pool:
         rate = await pool.rate()
         async with pool.load(rate):
             await asyncio.sleep(max(size.healthy, 2.0))

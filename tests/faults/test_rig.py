@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import select
 import socket
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from proxy.standins.standin import StandIn
 from tests.faults import openapi
 from tests.faults.client import Answer, Client, request
 from tests.faults.lossy import Lossy, Trouble, black_hole
-from tests.faults.probe import sample
+from tests.faults.probe import has_open, sample
 from tests.faults.rows import UNKNOWN, Row, known, product, written
 
 BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[fault tokens=20]]"}]}'
@@ -23,6 +24,12 @@ BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[faul
 async def through(lossy: Lossy) -> Answer:
     async with await Client.open(f"http://127.0.0.1:{lossy.port}") as client:
         return await client.send(request(BODY)).answer()
+
+
+def test_the_probe_sees_what_is_open() -> None:
+    with select.epoll():
+        assert has_open(os.getpid(), "anon_inode:[eventpoll]")
+    assert not has_open(os.getpid(), "anon_inode:nothing")
 
 
 async def test_lossy_passes_all() -> None:

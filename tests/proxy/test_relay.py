@@ -4,6 +4,7 @@ and `test_pools`."""
 import json
 import socket
 
+import httpx
 import orjson
 import pytest
 
@@ -56,3 +57,20 @@ policies: {{p: {{routes: {{r: {{model: m, timeouts: {{client: 300ms}}}}}}, defau
             assert (line["outcome"], line["status"]) == ("cancelled", 499)
             assert line["ms"] >= 300
             assert standin.journal[0].ended != "complete"
+
+
+def test_comments_without_a_pause_put_nothing_off() -> None:
+    """Something can be read at any time, and never any content."""
+    with StandIn() as standin:
+        config = f"""
+version: 1
+timeouts: {{first_content: 300ms}}
+models: {{m: {{base_url: "{standin.base_url}", price: {{input: 1, output: 1}}}}}}
+policies: {{p: {{routes: {{r: {{model: m}}}}, default: r}}}}
+"""
+        with Proxy(config) as proxy:
+            answer = httpx.post(
+                f"{proxy.base_url}/chat/completions", json=body("[[fault pings every=0]]", stream=True)
+            )
+            assert (answer.status_code, answer.json()["error"]["code"]) == (504, "upstream_timeout")
+            assert "first_content" in answer.json()["error"]["message"]

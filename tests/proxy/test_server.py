@@ -1,15 +1,18 @@
 """The protocol on its own, on a transport that only remembers: random mutations, slow clients, back-pressure."""
 
 import asyncio
+import contextlib
 import json
 import random
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import structlog
+import uvloop
 from uvicorn.server import ServerState
 
 from proxy import server
@@ -26,6 +29,7 @@ from proxy.settled import Settled
 from proxy.upstreams.balance import Rotations
 from proxy.upstreams.base import Call, Target
 from tests.proxy.raw import HEAD, chunked, post
+from tests.proxy.test_late import held_up
 
 CONFIG = """
 version: 1
@@ -142,8 +146,11 @@ class Rig:
         )
         self.state = ServerState()
 
+    def protocol(self) -> Protocol:
+        return Protocol(cast(Any, SimpleNamespace(loaded_app=self.app)), self.state, {})
+
     def connect(self) -> tuple[Protocol, Wire]:
-        protocol = Protocol(cast(Any, SimpleNamespace(loaded_app=self.app)), self.state, {})
+        protocol = self.protocol()
         wire = Wire()
         protocol.connection_made(wire)
         return protocol, wire
@@ -456,6 +463,60 @@ async def test_a_slow_reader_is_waited_for(rig: Rig) -> None:
     assert not wire.aborted
     protocol.resume_writing()
     await drained
+
+
+# --- bytes that come while the loop is held up: they lie in the socket when the client's time is up
+
+
+def served(rig: Rig, scene: Callable[[Protocol, socket.socket], Coroutine[None, None, None]]) -> None:
+    """Play it with a real connection of the loop that serves."""
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            theirs.setblocking(False)
+            _, protocol = await asyncio.get_running_loop().create_connection(rig.protocol, sock=ours)
+            await scene(protocol, theirs)
+            protocol.transport.abort()
+            await rig.quiet()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+def emptied(sock: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(65536):
+            pass
+
+
+def test_a_client_that_read_meanwhile_is_not_let_go(rig: Rig) -> None:
+    async def scene(protocol: Protocol, theirs: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        protocol.transport.write(bytes(10_000_000))
+        await asyncio.sleep(0.01)
+        draining = loop.create_task(protocol.drain(0.1))
+        await asyncio.sleep(0.01)
+        await held_up(loop.time() + 0.2, lambda: emptied(theirs))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not protocol.transport.is_closing()
+        theirs.close()
+        await draining
+
+    served(rig, scene)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_body_that_came_meanwhile_is_no_timeout(rig: Rig) -> None:
+    async def scene(protocol: Protocol, theirs: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        theirs.send(GOOD[:-3])
+        await asyncio.sleep(0.01)
+        await held_up(loop.time() + 0.2, lambda: theirs.send(GOOD[-3:]))
+        assert [status for status, _ in answers(await loop.sock_recv(theirs, 65536))] == [200]
+
+    served(rig, scene)
 
 
 # --- pipelining and draining

@@ -1,6 +1,8 @@
 """The stand-ins as the official client meets them."""
 
 import json
+import socket
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -226,6 +228,19 @@ async def test_what_was_generated_is_billed_when_the_peer_leaves() -> None:
         entry = tuned.journal.last
         assert entry.ended == "peer closed"
         assert 3 <= entry.bill["completion_tokens"] == entry.events_sent < 10_000
+
+
+def test_an_answer_without_an_end_ends_with_its_peer() -> None:
+    """In the midst of writing as well: nothing that is written to a closed connection says that it is too much."""
+    with StandIn("tuned") as tuned:
+        for size in range(20):
+            with socket.create_connection((tuned.host, tuned.port)) as peer:
+                peer.sendall(chat(model="tuned?pings&every=0", stream=True))
+                left = 1 + size * 50_000
+                while left > 0:
+                    left -= len(peer.recv(65536))
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            tuned.journal.wait(lambda journal: journal.last.ended == "peer closed")
 
 
 async def test_a_json_answer_is_billed_by_the_time_it_was_worked_on() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import gzip
 import random
+import socket
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.upstreams.base import TLS, Call, Failed, Upstream
+from tests.proxy.test_late import held_up
 from tests.proxy.upstreams.conftest import Certificates, Connect, Serve, fetch, read_all, soon, spawn, until
 from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
@@ -249,6 +251,33 @@ class TestDeadlines:
         assert (failed.failure, failed.phase) == ("timeout", "connect")
         assert "'up'" in failed.message
         reply.close()
+
+
+class TestHeldUp:
+    """The loop is held up beyond a deadline while the bytes lie in the socket: they came in time."""
+
+    @pytest.mark.parametrize("phase", ["head", "read", "pour"])
+    async def test_nothing_is_given_up_that_came(self, make: Make, phase: str) -> None:
+        loop = asyncio.get_running_loop()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            upstream = make(f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+            due = soon(0.4)
+            sending = spawn(upstream.send(CALL, due if phase == "head" else soon()))
+            peer, _ = await loop.sock_accept(listener)
+            with peer:
+                await loop.sock_recv(peer, 65536)
+                if phase == "head":
+                    await held_up(due, lambda: peer.send(CHUNKED))
+                    (await sending).close()
+                    return
+                peer.send(CHUNKED)
+                reply, taker = await sending, Taker(enough=2)
+                waiting: asyncio.Task[object] = spawn(reply.read(due) if phase == "read" else reply.pour(taker, due))
+                await asyncio.sleep(0.01)
+                await held_up(due, lambda: peer.send(b"2\r\nhe\r\n"))
+                assert await waiting in (b"he", True)
+                reply.close()
 
 
 class Taker:

@@ -40,6 +40,45 @@ def test_the_fifth_failure_in_a_row_is_one_too_many() -> None:
     assert fail(health, 0)
 
 
+def test_answers_to_calls_from_before_say_nothing_of_now() -> None:
+    """Failures come at once, and between them the answers that were under way when they began."""
+    health = Health()
+    under_way = [health.begin() for _ in range(10)]
+    deserved = []
+    for probe in under_way:
+        deserved.append(fail_once(health))
+        health.answered(0, RULES, probe, 0.2, streak=0)
+        health.end(probe)
+    assert deserved.index(True) == 4
+
+
+def test_quick_failures_among_slow_answers_are_not_all_there_is() -> None:
+    """One of ten fails, at once; what became of the other nine is known later: they are not held against it."""
+    health = Health()
+    slow = [(health.begin(), health.streak) for _ in range(90)]
+    for _ in range(30):
+        assert not fail_once(health)
+        for probe, streak in slow[:9]:
+            health.answered(0, RULES, probe, 1.0, streak)
+            health.end(probe, streak)
+        slow = slow[9:] + [(health.begin(), health.streak) for _ in range(9)]
+
+
+def test_who_leaves_does_not_hide_that_all_others_fail() -> None:
+    health = Health()
+    assert not fail_once(health)
+    for _ in range(20):
+        health.end(health.begin(), health.streak)
+    assert [fail_once(health) for _ in range(4)] == [False, False, False, True]
+
+
+def fail_once(health: Health) -> bool:
+    probe, streak = health.begin(), health.streak
+    deserved = health.failed(0, RULES, probe)
+    health.end(probe, streak)
+    return deserved
+
+
 def test_half_of_twenty_is_too_many() -> None:
     """Alternating: never two in a row."""
     health = Health()
