@@ -5,6 +5,7 @@ It is how the rig runs the proxy. The product knows nothing of it: everything is
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -31,7 +32,8 @@ STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork
 class Gauge:
     """Tells on a unix socket how many tasks there are, how late the loop was, and what held it up.
 
-    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off, `@MODE` the name server.
+    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off, `@MODE` the name server;
+    `#` collects garbage, and tells how many objects nobody but the collector has freed since it last was told to.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,6 +41,7 @@ class Gauge:
         self._lags: list[float] = []
         self._busiest = self._burnt = 0.0
         self._calls: Counter[str] = Counter()
+        self._garbage = 0
         self._serving = False
         self._thread = threading.get_ident()
 
@@ -49,9 +52,11 @@ class Gauge:
         self._due = self._loop.time() + TICK
         self._timer = self._loop.call_at(self._due, self._tick)
         sys.addaudithook(self._audit)
+        gc.callbacks.append(self._collected)
 
     async def __aexit__(self, *_: object) -> None:
         self._serving = False
+        gc.callbacks.remove(self._collected)
         self._timer.cancel()
         self._server.close()
 
@@ -65,6 +70,10 @@ class Gauge:
         self._due = now + TICK
         self._timer = self._loop.call_at(self._due, self._tick)
 
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            self._garbage += info["collected"]
+
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._serving:
             return
@@ -75,6 +84,8 @@ class Gauge:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         word = (await reader.readline()).decode().strip()
+        if word == "#":
+            gc.collect()
         lags = sorted(self._lags)
         report = {
             "tasks": len(asyncio.all_tasks()) - 1,  # without this one
@@ -83,7 +94,10 @@ class Gauge:
             "ticks": len(lags),
             "busiest": self._busiest,  # seconds of CPU between two ticks
             "calls": dict(self._calls),
+            "garbage": self._garbage,
         }
+        if word == "#":
+            self._garbage = 0
         if word.startswith("+"):
             from tests.faults import sabotage
 
