@@ -12,7 +12,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
+
+import blockbuster
+from blockbuster import blockbuster as blocking
 
 from proxy.supervisor import Supervisor
 from tests.faults import nameserver
@@ -23,10 +26,29 @@ SABOTAGE = "POINTSMAN_TEST_SABOTAGE"  # a name in tests.faults.sabotage
 TICK = 0.005  # seconds between looks at the event loop's lag
 KEPT = 100_000  # lags: some eight minutes
 
-# What must not happen on the event loop's thread while it serves, by audit event. Opening /proc is the kernel's
-# memory, not a disk; `exec` of any kind must not happen on any thread.
-WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "os.listdir", "os.scandir", "time.sleep")
+# What blockbuster does not know and must not happen on the event loop's thread while it serves, by audit event.
+# Opening /proc is the kernel's memory, not a disk; `exec` of any kind must not happen on any thread.
+WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "os.chmod", "os.truncate")
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.forkpty")
+
+
+def detector() -> blockbuster.BlockBuster:
+    """What may block, and why."""
+    found = blockbuster.BlockBuster()
+    for call in found.functions.values():  # /proc, on scrapes: it is the kernel's memory and no disk
+        call.can_block_in("prometheus_client/process_collector.py", {"collect"})
+    return found
+
+
+class Blocked(blocking.BlockingError):
+    """What a call that blocks the event loop's thread raises there; noted, as somebody might catch it."""
+
+    calls: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        here = sys._getframe(2)  # who called what blockbuster has wrapped
+        self.calls[f"{call} at {here.f_code.co_filename}:{here.f_lineno}"] += 1
 
 
 class Gauge:
@@ -44,6 +66,7 @@ class Gauge:
         self._garbage = 0
         self._serving = False
         self._thread = threading.get_ident()
+        self._blockbuster = detector()
 
     async def __aenter__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -56,6 +79,7 @@ class Gauge:
 
     async def __aexit__(self, *_: object) -> None:
         self._serving = False
+        self._blockbuster.deactivate()
         gc.callbacks.remove(self._collected)
         self._timer.cancel()
         self._server.close()
@@ -106,6 +130,9 @@ class Gauge:
             nameserver.switch(word[1:])
         if word == "!":
             self._lags, self._calls, self._busiest, self._serving = [], Counter(), 0.0, True
+            Blocked.calls = self._calls
+            blocking.BlockingError = Blocked  # type: ignore[misc]
+            self._blockbuster.activate()
         writer.write(json.dumps(report).encode())
         writer.close()
         with contextlib.suppress(ConnectionError):

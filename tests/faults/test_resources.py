@@ -246,11 +246,12 @@ async def test_series_are_bounded(rig: Rig, form: Form, rows: Rows) -> None:
 
 
 async def test_the_loop_is_free(rig: Rig, form: Form, rows: Rows) -> None:
-    """Nothing waits on the loop's thread: no file, no look-up, no program; seen by audit hooks inside the process."""
+    """Nothing waits on the loop's thread: no file, no lock, no look-up, no program; blockbuster and audit hooks look
+    from inside the process."""
     lag = await scenarios.loop_is_free(rig, 30 if form == "short" else 3000)
     rows.add(
         65,
-        "loop-blocking calls (audit hooks)",
+        "loop-blocking calls (blockbuster, audit hooks)",
         "0 found; lag p99 ≤ 10 ms, max ≤ 50 ms",
         f"0 found; lag p99 {lag['lag_p99']:.1f}, max {lag['lag_max']:.0f} ms; "
         f"at most {lag['busiest']:.0f} ms of CPU in a row",
@@ -276,7 +277,7 @@ async def test_nothing_waits_for_the_collector(rig: Rig) -> None:
             await each.client.__aexit__(None, None, None)
     count = len(rig.asked)
     await asyncio.to_thread(rig.settled, count)
-    assert await asyncio.to_thread(rig.garbage) < count  # others' code leaves some, a request would leave tens
+    assert await asyncio.to_thread(rig.garbage) < 2 * count  # others' code leaves some, a request left thirty
 
 
 SOAK = "POINTSMAN_SOAK"  # seconds; `make soak` says two hours
