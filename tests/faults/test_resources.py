@@ -170,7 +170,7 @@ class Crowd:
 
 async def test_memory_runs_out(form: Form, rows: Rows) -> None:
     """Calls with large bodies wait for a slow model; three times as many come as there is memory for."""
-    wait, seconds = (2.0, 6.0) if form == "short" else (4.0, 30.0)
+    wait, seconds = (2.0, 6.0) if form == "short" else (4.0, 28.0)  # whole rounds of those that fit at once
     with limited(LIMIT) as cgroup, Rig(prefix=cgroup.prefix, gauge=False) as rig:
         crowd = Crowd(rig, wait)
         await asyncio.gather(*(crowd.one() for _ in range(20)))  # warm
@@ -185,7 +185,7 @@ async def test_memory_runs_out(form: Form, rows: Rows) -> None:
         rig.forget()
         await crowd.come(3 * capacity, seconds)
         crowd.refused.sort()
-        goodput = crowd.codes[200] / (seconds + wait)
+        goodput = crowd.codes[200] / seconds  # no more than fit can be taken in it; the last is answered later
         alive = rig.proxy.process is not None and rig.proxy.process.poll() is None
         after = (await rig.ask("alone", stream=False)).ending
         kills, peak = cgroup.kills, cgroup.peak
