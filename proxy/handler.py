@@ -122,6 +122,7 @@ class Chat:
             self._fail(exchange, account, refused)
         except PointsmanError as refusal:
             error = refusal.code
+            refusal.__traceback__ = None  # its frames hold the exchange, which may hold it
             self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account, relaying)

@@ -19,6 +19,7 @@ from proxy.tasks import Tasks
 
 BACKLOG = 2048  # connections that wait to be taken
 SEND_DEADLINE = 60.0  # seconds that a client may take nothing of what was sent to it
+UNSENT = 64 * 1024  # bytes of an answer that the system keeps for a client which does not take them yet
 GOODBYE = 5.0  # seconds that requests cut by the limit have for their last words, and clients to read them
 HURRY = 1.0  # the same when there is no time
 
@@ -179,6 +180,10 @@ def bind(address: str) -> socket.socket:
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted connections inherit it
             # A client that stops reading would hold its answer in memory and a call to a model open, for ever.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SEND_DEADLINE * 1000))
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # Linux, macOS; inherited likewise
+            # Else megabytes would be fetched from the model for a client that reads slowly, or has stopped; and it
+            # would have to take a third of them before it is seen to read at all. What is under way is not bounded.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT)
         sock.bind(where)
         sock.listen(BACKLOG)
     except OSError:

@@ -38,10 +38,11 @@ class Memory:
         bytes."""
         return max((used / allowed for used, allowed in self._bounds(limit)), default=0.0)
 
-    def left(self, limit: int | None, workers: int = 1) -> int | None:
-        """Bytes until a limit is reached; None where there is none. So many `workers` share the cgroups'."""
-        shared = [allowed - used for used, allowed in self._bounds(None)]
-        own = [allowed - used for used, allowed in self._bounds(limit)][len(shared) :]
+    def left(self, limit: int | None, workers: int = 1, share: float = 1.0) -> int | None:
+        """Bytes until this `share` of a limit is used; None where there is none. So many `workers` share the
+        cgroups'."""
+        shared = [int(share * allowed) - used for used, allowed in self._bounds(None)]
+        own = [int(share * allowed) - used for used, allowed in self._bounds(limit)][len(shared) :]
         return min((max(0, each) for each in (*(each // workers for each in shared), *own)), default=None)
 
     def _bounds(self, limit: int | None) -> list[tuple[int, int]]:

@@ -25,7 +25,7 @@ LOOK: Final = 0.25  # seconds between looks
 # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
 CLOSE_LOOK: Final = 0.025
 GETTING_SHORT: Final = 0.75  # share of the memory
-COSTS: Final = 3.5  # bytes of memory for a byte of a large body: as it came, parsed, as it goes on, in transit
+COSTS: Final = 2.25  # bytes of memory for a byte of a large body: parsed, as it goes on, and what is in transit
 LEAST: Final = 4 * 2**20  # bytes of bodies that are taken however small the memory is
 TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 
@@ -78,7 +78,7 @@ class Pressure:
         loop = asyncio.get_running_loop()
         with Memory() as memory:
             allowed = limit()
-            self._bodies.room = self._room(memory.left(allowed, workers))
+            self._bodies.room = self._room(memory.left(allowed, workers, SHED))
             while True:
                 pause = LOOK if self.share < GETTING_SHORT else CLOSE_LOOK
                 due = loop.time() + pause
@@ -88,7 +88,7 @@ class Pressure:
                 self._say_refused()
                 if limit() != allowed:  # after a reload
                     allowed = limit()
-                    self._bodies.room = self._room(memory.left(allowed, workers))
+                    self._bodies.room = self._room(memory.left(allowed, workers, SHED))
                 self.share = memory.share(allowed)
                 await self.take(self.share)
                 if self.level != "calm" and now > self._trimmed + TRIM:

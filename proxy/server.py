@@ -63,7 +63,7 @@ class Protocol(asyncio.Protocol):
         self.loop = _loop or asyncio.get_running_loop()
         self.server_state = server_state
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
-        self.parser = httptools.HttpRequestParser(self)
+        self.parser: Any = httptools.HttpRequestParser(self)
         self.waiting: deque[Exchange] = deque()  # pipelined requests, in order
         self.current: Exchange | None = None  # the one being answered
         self.reading: Exchange | None = None  # the one whose body is coming
@@ -111,6 +111,7 @@ class Protocol(asyncio.Protocol):
         self.server_state.connections.discard(cast(Any, self))
         self._unwatch()
         self._forget()
+        self.parser = self.reading = None  # cycles: they would wait for the collector, and it would hold up the loop
         self.resume_writing()
         lost, self.current = self.current, None
         if lost is not None and lost.task is not None:

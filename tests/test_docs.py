@@ -505,7 +505,8 @@ def test_what_happens_when_something_runs_out() -> None:
         "none is left for a connection to a model",
         f"{pressure.SHED:.0%} of the limit, until {pressure.CALM_AGAIN:.0%}".replace("%", " %"),
         f"{pressure.FULL:.0%} of the limit, until {pressure.TAKE_AGAIN:.0%}".replace("%", " %"),
-        "`server.body_memory`, or a share of what memory was left at the start",
+        f"`server.body_memory`, or {pressure.COSTS:g} bytes for each of theirs of what was left at the start until "
+        f"{pressure.SHED:.0%} of the limit".replace("%", " %"),
         f"{log.CAPACITY // 2**20} MiB of lines waiting",
         f"{hands.LOOK * hands.HANGS:g} s without an answer, with several workers",
     ]

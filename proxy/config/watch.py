@@ -36,7 +36,7 @@ async def _changes(
     files: Callable[[], Iterable[str]], seen: dict[str, Fingerprint], quiet: float, poll: float
 ) -> AsyncGenerator[None]:
     while True:
-        folders = _folders(seen)
+        folders = await asyncio.to_thread(_folders, seen)  # as all looks at files: a mount may hang
         async with aclosing(_nudges(folders, quiet, poll)) as nudges:
             async for _ in nudges:
                 now = await asyncio.to_thread(_look, seen, {})
@@ -44,7 +44,7 @@ async def _changes(
                     yield
                     # what was read before the yield stays the measure: a change during the reload is not lost
                     seen = await asyncio.to_thread(_look, files(), now)
-                if _folders(seen) != folders:
+                if await asyncio.to_thread(_folders, seen) != folders:
                     break
 
 

@@ -5,13 +5,17 @@ It is how the rig runs the proxy. The product knows nothing of it: everything is
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import sys
 import threading
 import time
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
+
+import blockbuster
+from blockbuster import blockbuster as blocking
 
 from proxy.supervisor import Supervisor
 from tests.faults import nameserver
@@ -22,16 +26,36 @@ SABOTAGE = "POINTSMAN_TEST_SABOTAGE"  # a name in tests.faults.sabotage
 TICK = 0.005  # seconds between looks at the event loop's lag
 KEPT = 100_000  # lags: some eight minutes
 
-# What must not happen on the event loop's thread while it serves, by audit event. Opening /proc is the kernel's
-# memory, not a disk; `exec` of any kind must not happen on any thread.
-WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "os.listdir", "os.scandir", "time.sleep")
+# What blockbuster does not know and must not happen on the event loop's thread while it serves, by audit event.
+# Opening /proc is the kernel's memory, not a disk; `exec` of any kind must not happen on any thread.
+WAITS = ("open", "socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr", "os.chmod", "os.truncate")
 STARTS = ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system", "os.fork", "os.forkpty")
+
+
+def detector() -> blockbuster.BlockBuster:
+    """What may block, and why."""
+    found = blockbuster.BlockBuster()
+    for call in found.functions.values():  # /proc, on scrapes: it is the kernel's memory and no disk
+        call.can_block_in("prometheus_client/process_collector.py", {"collect"})
+    return found
+
+
+class Blocked(blocking.BlockingError):
+    """What a call that blocks the event loop's thread raises there; noted, as somebody might catch it."""
+
+    calls: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self, call: str) -> None:
+        super().__init__(call)
+        here = sys._getframe(2)  # who called what blockbuster has wrapped
+        self.calls[f"{call} at {here.f_code.co_filename}:{here.f_lineno}"] += 1
 
 
 class Gauge:
     """Tells on a unix socket how many tasks there are, how late the loop was, and what held it up.
 
-    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off, `@MODE` the name server.
+    A line `?` asks, `!` asks and begins anew, `+NAME` switches a sabotage on, `+` all off, `@MODE` the name server;
+    `#` collects garbage, and tells how many objects nobody but the collector has freed since it last was told to.
     """
 
     def __init__(self, path: str) -> None:
@@ -39,8 +63,10 @@ class Gauge:
         self._lags: list[float] = []
         self._busiest = self._burnt = 0.0
         self._calls: Counter[str] = Counter()
+        self._garbage = 0
         self._serving = False
         self._thread = threading.get_ident()
+        self._blockbuster = detector()
 
     async def __aenter__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -49,9 +75,12 @@ class Gauge:
         self._due = self._loop.time() + TICK
         self._timer = self._loop.call_at(self._due, self._tick)
         sys.addaudithook(self._audit)
+        gc.callbacks.append(self._collected)
 
     async def __aexit__(self, *_: object) -> None:
         self._serving = False
+        self._blockbuster.deactivate()
+        gc.callbacks.remove(self._collected)
         self._timer.cancel()
         self._server.close()
 
@@ -65,6 +94,10 @@ class Gauge:
         self._due = now + TICK
         self._timer = self._loop.call_at(self._due, self._tick)
 
+    def _collected(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "stop":
+            self._garbage += info["collected"]
+
     def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._serving:
             return
@@ -75,6 +108,8 @@ class Gauge:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         word = (await reader.readline()).decode().strip()
+        if word == "#":
+            gc.collect()
         lags = sorted(self._lags)
         report = {
             "tasks": len(asyncio.all_tasks()) - 1,  # without this one
@@ -83,7 +118,10 @@ class Gauge:
             "ticks": len(lags),
             "busiest": self._busiest,  # seconds of CPU between two ticks
             "calls": dict(self._calls),
+            "garbage": self._garbage,
         }
+        if word == "#":
+            self._garbage = 0
         if word.startswith("+"):
             from tests.faults import sabotage
 
@@ -92,6 +130,9 @@ class Gauge:
             nameserver.switch(word[1:])
         if word == "!":
             self._lags, self._calls, self._busiest, self._serving = [], Counter(), 0.0, True
+            Blocked.calls = self._calls
+            blocking.BlockingError = Blocked  # type: ignore[misc]
+            self._blockbuster.activate()
         writer.write(json.dumps(report).encode())
         writer.close()
         with contextlib.suppress(ConnectionError):

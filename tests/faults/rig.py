@@ -279,6 +279,12 @@ class Rig:
         """What the child says of its event loop since it was last asked `anew`: see `child.Gauge`."""
         return self._say("!" if anew else "?")
 
+    def garbage(self) -> int:
+        """Objects in the child that only its collector has freed since this was asked last; the loop stands still
+        meanwhile."""
+        found: int = self._say("#")["garbage"]
+        return found
+
     def sabotage(self, name: str) -> None:
         """Break the running proxy in this way; with no name, mend it."""
         self._say(f"+{name}")

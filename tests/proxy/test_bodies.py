@@ -13,8 +13,9 @@ from proxy.runtime import Limits
 LIMITS = Limits(max_body=10 * FREE, body_memory=15 * COPIES * FREE)
 
 
-def exchange() -> Exchange:
-    return Exchange(cast(Any, None), b"POST", "/", {}, True)
+def exchange(length: int | None = None) -> Exchange:
+    headers = {} if length is None else {b"content-length": b"%d" % length}
+    return Exchange(cast(Any, None), b"POST", "/", headers, True)
 
 
 def test_each_body_is_counted_as_it_grows_and_given_back_once() -> None:
@@ -27,6 +28,14 @@ def test_each_body_is_counted_as_it_grows_and_given_back_once() -> None:
     bodies.give_back(first)
     bodies.give_back(first)
     assert bodies.held == COPIES * second.held == 10 * COPIES * FREE
+
+
+def test_no_more_is_set_aside_than_will_come() -> None:
+    bodies, known = Bodies(), exchange(length=2 * FREE + 5)
+    assert bodies.grow(known, 2 * FREE + 1, LIMITS) is None
+    assert bodies.held == COPIES * (2 * FREE + 1)
+    assert bodies.grow(known, 2 * FREE + 5, LIMITS) is None
+    assert bodies.held == COPIES * (2 * FREE + 5)
 
 
 def test_a_body_is_refused_for_its_own_size_or_for_the_others() -> None:

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from proxy.listener import Open, address_of, bind, is_loopback
+from proxy.listener import UNSENT, Open, address_of, bind, is_loopback
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,19 @@ def test_ipv6_is_in_brackets() -> None:
 def test_a_port_in_use_is_an_error_and_leaves_no_socket() -> None:
     with bind("127.0.0.1:0") as taken, pytest.raises(OSError, match="in use"):
         bind(address_of(taken))
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="this system keeps what it likes")
+def test_the_system_keeps_little_for_a_client_that_does_not_read() -> None:
+    """Of megabytes; what the client's own system takes for it comes on top."""
+    with bind("127.0.0.1:0") as sock, socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(sock.getsockname())
+        sock.setblocking(True)
+        taken, _ = sock.accept()
+        with taken:
+            taken.setblocking(False)
+            assert 0 < taken.send(bytes(4 * 2**20)) < 3 * UNSENT
 
 
 async def test_waiting_for_a_set_to_be_empty() -> None:
