@@ -213,7 +213,9 @@ class Chat:
         self, exchange: Exchange, account: Account, error: PointsmanError, stream: Stream | None = None
     ) -> None:
         """Tell the caller: as the answer, or as the last event of one that has begun."""
-        if exchange.started:
+        if exchange.started and stream is not None and stream.done:
+            exchange.finish()  # it has had [DONE]: the answer is whole
+        elif exchange.started:
             exchange.finish(error_event(stream, error.body()["error"], account.id, account.asked))
         else:
             reply_error(exchange, account.id, error, self._named(account))

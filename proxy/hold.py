@@ -24,8 +24,8 @@ class Hold:
 
     def end(self) -> None:
         self._timer.cancel()
-        self._comment = silence  # whoever gave it holds us: a cycle would keep the request until the collector comes
+        self._comment = nothing  # whoever gave it holds us: a cycle would keep the request until the collector comes
 
 
-def silence() -> None:
+def nothing() -> None:
     """Nothing is said any more."""

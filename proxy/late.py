@@ -11,30 +11,37 @@ from typing import Any, Final
 
 READ: Final = 2  # turns: the first may come before the loop looks at its sockets; then protocols have had the bytes
 TAKEN: Final = 10  # turns, until also what waits on a protocol has them: a task, or a library's tasks one by one
+READS: Final = 3  # after a deadline, that may still bring what came in time; what a server goes on sending is late
 
 
-def turns(loop: asyncio.AbstractEventLoop, count: int, call: Callable[..., object], *args: Any) -> None:
-    """Call it once the loop has turned so many times."""
-    if count:
-        loop.call_soon(turns, loop, count - 1, call, *args)
-    else:
-        call(*args)
+class Timer:
+    """As `loop.call_at`, but what lay in sockets then is read first. `cancel` holds until the call."""
+
+    __slots__ = ("_args", "_call", "_handle", "_loop")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, when: float, turns: int, call: Callable[..., object], *args: Any
+    ) -> None:
+        self._loop, self._call, self._args = loop, call, args
+        self._handle: asyncio.Handle = loop.call_at(when, self._turn, turns)
+
+    def _turn(self, left: int) -> None:
+        if left:
+            self._handle = self._loop.call_soon(self._turn, left - 1)
+        else:
+            self._call(*self._args)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
 
 
 @asynccontextmanager
 async def until(deadline: float) -> AsyncIterator[None]:
     """As `asyncio.timeout_at`, for what other tasks or sockets bring."""
     loop = asyncio.get_running_loop()
-    inside = True
-
-    def give_up() -> None:
-        if inside:
-            limit.reschedule(loop.time())
-
     async with asyncio.timeout(None) as limit:
-        timer = loop.call_at(deadline, turns, loop, TAKEN, give_up)
+        timer = Timer(loop, deadline, TAKEN, lambda: limit.reschedule(loop.time()))
         try:
             yield
         finally:
-            inside = False
             timer.cancel()

@@ -25,7 +25,7 @@ LOOK: Final = 0.25  # seconds between looks
 # where memory is getting short: large bodies fill a tenth of a small limit in a quarter second
 CLOSE_LOOK: Final = 0.025
 GETTING_SHORT: Final = 0.75  # share of the memory
-COSTS: Final = 2.25  # bytes of memory for a byte of a large body: parsed, as it goes on, and what is in transit
+COSTS: Final = COPIES + 0.25  # bytes of memory for a byte of a large body: its copies, and what is in transit
 LEAST: Final = 4 * 2**20  # bytes of bodies that are taken however small the memory is
 TRIM: Final = 0.5  # seconds between attempts to give memory back, while it is short
 

@@ -297,11 +297,8 @@ class Relaying:
                     break
                 if out:
                     self._hold_back(out, trial)
-                name = trial.model.name
                 if stream.done:
-                    raise Failed(failure.BAD_ANSWER, f"model '{name}' ended its stream without an answer")
-                if self._loop.time() > deadlines.first:  # comments without a pause never let a read wait for it
-                    raise Failed(failure.TIMEOUT, f"model '{name}' sent no content in time", phase="first_content")
+                    raise Failed(failure.BAD_ANSWER, f"model '{trial.model.name}' ended its stream without an answer")
             if self.race is not None:
                 self.last = trial
                 await self.race.won(trial)
@@ -309,7 +306,7 @@ class Relaying:
             exchange.write(out)
             await self._flow(reply, stream, deadlines)
         except Failed as failed:
-            if not stream.is_whole:
+            if not (stream.is_whole or stream.done):
                 raise deadlines.explain(failed, stream.content) from None
             exchange.write(stream.end())  # all that is missing is [DONE], or the usage
         finally:
@@ -340,15 +337,20 @@ class Relaying:
                 exchange.write(stream.end())
             if exchange.is_congested:
                 await exchange.drain(deadlines.client)
+                if self._loop.time() > deadlines.end:
+                    raise Failed(failure.TIMEOUT, f"model '{stream.config_model}' could not end its answer in time")
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
         until = self._loop.time() + REST
+        waited = time.perf_counter()
         try:
             while await reply.read(until):
                 pass
         except Failed:
             return  # the answer is whole; only the connection is lost
+        finally:
+            self.account.waited += time.perf_counter() - waited
 
     async def _not_a_stream(self, reply: Reply, trial: Trial, deadlines: Deadlines, content_type: bytes) -> None:
         """Judge a 2xx answer to a streamed request that is not an event stream: an error object, or garbage."""

@@ -83,7 +83,7 @@ class Protocol(asyncio.Protocol):
         self._since = self.loop.time()  # when the connection last became idle, or a head began to come
         self._in_head = False
         self._served = False  # a whole request has come on this connection
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: late.Timer | None = None
         self._closing = False
         self._dated: list[tuple[bytes, bytes]] = []
         self._date = b""
@@ -185,14 +185,7 @@ class Protocol(asyncio.Protocol):
 
     def _watch(self, seconds: float, judge: Callable[[], None]) -> None:
         """Judge the client then, by all that it has sent and taken: also what we were too busy to see."""
-        self._timer = self.loop.call_later(seconds, self._look, judge)
-
-    def _look(self, judge: Callable[[], None]) -> None:
-        late.turns(self.loop, late.READ, self._judge, judge, self._timer)
-
-    def _judge(self, judge: Callable[[], None], timer: asyncio.TimerHandle | None) -> None:
-        if self._timer is timer:
-            judge()
+        self._timer = late.Timer(self.loop, self.loop.time() + seconds, late.READ, judge)
 
     def _unwatch(self) -> None:
         if self._timer is not None:
@@ -204,18 +197,18 @@ class Protocol(asyncio.Protocol):
         limits = self._limits
         if self._in_head:
             limit = limits.head_timeout
-            late = f"the request's head took longer than {limit:g} seconds"
+            overdue = f"the request's head took longer than {limit:g} seconds"
         elif self.reading is not None:
             limit = limits.body_timeout
-            late = f"nothing of the request's body came for {limit:g} seconds"
+            overdue = f"nothing of the request's body came for {limit:g} seconds"
         else:
-            limit, late = KEEP_ALIVE if self._served else limits.head_timeout, ""
-        busy = bool(self.waiting) or (self.current is not None and not late)
+            limit, overdue = KEEP_ALIVE if self._served else limits.head_timeout, ""
+        busy = bool(self.waiting) or (self.current is not None and not overdue)
         left = limit - (self.loop.time() - self._since)
         if busy or left > 0:
             self._watch(limit if busy else left, self._check_idle)
-        elif late:
-            self._refuse(RequestTimeout(late))
+        elif overdue:
+            self._refuse(RequestTimeout(overdue))
         else:
             self._part()
 

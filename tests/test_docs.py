@@ -505,8 +505,10 @@ def test_what_happens_when_something_runs_out() -> None:
         "none is left for a connection to a model",
         f"{pressure.SHED:.0%} of the limit, until {pressure.CALM_AGAIN:.0%}".replace("%", " %"),
         f"{pressure.FULL:.0%} of the limit, until {pressure.TAKE_AGAIN:.0%}".replace("%", " %"),
-        f"`server.body_memory`, or {pressure.COSTS:g} bytes for each of theirs of what was left at the start until "
-        f"{pressure.SHED:.0%} of the limit".replace("%", " %"),
+        f"`server.body_memory`, or what was free below {pressure.SHED:.0%} of the limit at the start, at ".replace(
+            "%", " %"
+        )
+        + f"{pressure.COSTS:g} bytes of it for each byte of a body",
         f"{log.CAPACITY // 2**20} MiB of lines waiting",
         f"{hands.LOOK * hands.HANGS:g} s without an answer, with several workers",
     ]

@@ -95,7 +95,10 @@ class Addresses:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._learn, found, done)
 
-        _thread.start_new_thread(ask, ())  # `Thread.start` waits for the new thread to run, and we are the loop
+        try:
+            _thread.start_new_thread(ask, ())  # `Thread.start` waits for the new thread to run, and we are the loop
+        except RuntimeError as error:  # no more threads
+            loop.call_soon(self._learn, OSError(str(error)), done)
         return done
 
     def _learn(self, found: list[str] | OSError, done: asyncio.Future[None]) -> None:

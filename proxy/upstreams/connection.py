@@ -22,6 +22,7 @@ MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, 1xx answers before it 
 MAX_FIELDS: Final = 200  # different header names
 UNREAD: Final = 32 * 1024  # bytes nobody has read yet at which the socket is left alone
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
+TURN: Final = 3  # full reads in a turn of the loop that are handed on at once
 SLICE: Final = 256 * 1024  # bytes of a large request body given to the transport at a time
 EARLY: Final = 0.002  # seconds a timer may fire early: uvloop's clock ticks in milliseconds
 
@@ -52,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._room = _room.view
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anyone has the connection
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: late.Timer | None = None
         self._timer_at = inf
         self._waiter: asyncio.Future[bool] | None = None  # its result: the deadline passed
         self._deadline = inf
@@ -81,6 +82,8 @@ class Connection(asyncio.BufferedProtocol):
         self._can_keep = False
         self._error: Exception | None = None
         self._decoder: Decoder | None = None
+        self._late = 0  # looks in a row after their deadline
+        self._full_reads = 0  # in a row
         self._take: Take | None = None  # whom the body is poured to
         self._refusal: Exception | None = None  # what it raised
 
@@ -96,7 +99,8 @@ class Connection(asyncio.BufferedProtocol):
         self._head_bytes = 0
         self._active = True
         self._until_close = self._complete = self._can_keep = False
-        self._decoder = self._refusal = None
+        self._decoder = None
+        self._late = 0
         self._most_unread = UNREAD
         if len(body) <= SLICE:
             self._transport.write(head + body)
@@ -105,13 +109,15 @@ class Connection(asyncio.BufferedProtocol):
         while not self.status:
             if self._error is not None:
                 raise self._error
-            if await self._wait(deadline):
+            if self._is_late(deadline) or await self._wait(deadline):
                 raise self._timeout("first_content", "begin to answer")
 
     async def read(self, deadline: float) -> bytes:
         """As `Reply.read`."""
         while True:
             if self._chunks:
+                if self._is_late(deadline):
+                    raise self._timeout("idle", "go on with its answer")
                 if data := self._taken():
                     return data
             elif self._complete:
@@ -136,14 +142,17 @@ class Connection(asyncio.BufferedProtocol):
                     return False
                 if self._error is not None:
                     raise self._error
-                if await self._wait(self._deadline):
+                if await self._wait(self._deadline) and self._is_pouring():
                     raise self._timeout("idle", "go on with its answer")
         finally:
             self._take = None
-        if self._refusal is not None:
             refusal, self._refusal = self._refusal, None
+        if refusal is None:
+            return True
+        try:
             raise refusal
-        return True
+        finally:
+            del refusal  # its traceback holds this frame: a cycle that would keep the request
 
     def finish(self) -> bool:
         """End the exchange; True when the connection can serve another one."""
@@ -207,9 +216,18 @@ class Connection(asyncio.BufferedProtocol):
             return False
         self._deadline = deadline
         if deadline < self._timer_at:
-            self._stop_timer()
             self._arm(deadline)
         return True
+
+    def _breathe(self) -> None:
+        """Read on in the loop's next turn: others want theirs, and a loop reads one socket many times in a turn."""
+        self._full_reads = 0
+        self._transport.pause_reading()
+        self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self._read_paused or self.lost or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def _is_pouring(self) -> bool:
         return self._take is not None
@@ -219,18 +237,23 @@ class Connection(asyncio.BufferedProtocol):
 
     # Waiting
 
+    def _is_late(self, deadline: float) -> bool:
+        """Whether a server goes on sending though the deadline has passed: a wait may never find it silent."""
+        self._late = self._late + 1 if self._loop.time() > deadline else 0
+        return self._late > late.READS
+
     def _wait(self, deadline: float) -> asyncio.Future[bool]:
         """Wait for anything to happen; the result is True when nothing did before the deadline."""
         self._deadline = deadline
         self._waiter = waiter = self._loop.create_future()
         if deadline < self._timer_at:
-            self._stop_timer()
             self._arm(deadline)
         return waiter
 
     def _arm(self, when: float) -> None:
+        self._stop_timer()
         self._timer_at = when
-        self._timer = self._loop.call_at(when, self._on_timer)
+        self._timer = late.Timer(self._loop, when, late.READ, self._on_timer)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:
@@ -246,13 +269,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._deadline - self._loop.time() > EARLY:
             self._arm(self._deadline)
             return
-        late.turns(self._loop, late.READ, self._give_up, self._deadline)
-
-    def _give_up(self, deadline: float) -> None:
-        """The deadline has passed, and what lay in the socket was read since: it may have moved the deadline."""
-        waiter = self._waiter
-        if waiter is not None and not waiter.done() and self._deadline <= deadline:
-            waiter.set_result(True)
+        waiter.set_result(True)
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -312,8 +329,12 @@ class Connection(asyncio.BufferedProtocol):
         if self._chunks:
             self._head_bytes = 0
             take = self._take
-            if take is not None and self._hand_on(take) and not self._is_over():
-                return
+            if take is not None:
+                self._full_reads = self._full_reads + 1 if size == READ else 0
+                if self._full_reads >= TURN:
+                    self._breathe()
+                if self._hand_on(take) and not self._is_over():
+                    return
             if self._unread > self._most_unread and not self._read_paused and not self._complete:
                 self._read_paused = True
                 self._transport.pause_reading()

@@ -70,7 +70,7 @@ class Health:
         self.latency = 0.0  # to the first content, smoothed; 0: not known
         self.measured = 0.0  # when last
         self.consecutive = 0  # failures in a row, as they were heard of
-        self.streak = 0  # the time since a failure, of which no call that began in it has succeeded; 0: all is well
+        self.streak = 0  # which run of failures this is, ended by an answer to a call begun in it; 0: none
         self._streaks = self._streak_failed = 0
         self._streak_open = 0  # calls begun in it that have not ended
         self.is_out = False  # ejected, until a probe succeeds
@@ -125,7 +125,7 @@ class Health:
     # --- a call
 
     def begin(self) -> bool:
-        """A call begins. Returns whether it is the probe, to be handed to all that ends it, as is the `streak`."""
+        """A call begins. Returns whether it is the probe, to be handed to all that ends it, as is `streak` before."""
         self.in_flight += 1
         self._streak_open += 1
         if not self.is_out:
@@ -190,7 +190,7 @@ class Health:
         total = self._total + self._old_total
         share = (self._failed + self._old_failed) / max(total, 1)
         row = self.consecutive
-        if self._streak_failed >= self._streak_open:
+        if self._streak_failed >= 2 * self._streak_open:
             # Answers to calls from before the streak still come, between failures that come at once: they say
             # nothing of now. Nor do a few failures while more calls than these have yet to end.
             row = max(row, self._streak_failed)

@@ -134,7 +134,7 @@ class Pool:
         give_up = min(self._loop.time() + call.connect_timeout, deadline)
         waiter: asyncio.Future[Connection | None] = self._loop.create_future()
         self._waiters[waiter] = None
-        timer = self._loop.call_at(give_up, late.turns, self._loop, late.TAKEN, self._give_up, waiter)
+        timer = late.Timer(self._loop, give_up, late.TAKEN, self._give_up, waiter)
         try:
             connection = await waiter
         except BaseException:  # a cancellation, or the queue's own `Failed`: leave the queue

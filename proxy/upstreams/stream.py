@@ -37,6 +37,7 @@ class StreamReply:
         self._tasks = tasks
         self._next: asyncio.Task[bytes] | None = None
         self._is_complete = False
+        self._late = 0  # reads in a row after their deadline
         self._decoder: Decoder | None = None
         encoding = headers.get(b"content-encoding")
         if encoding and encoding.lower() != b"identity":
@@ -50,6 +51,9 @@ class StreamReply:
         if self._release is None:
             raise RuntimeError("read after close")
         loop = asyncio.get_running_loop()
+        self._late = self._late + 1 if loop.time() > deadline else 0
+        if self._late > late.READS:
+            raise self._idle()
         while not self._is_complete:
             if self._next is None:
                 self._next = loop.create_task(self._take())
@@ -59,8 +63,7 @@ class StreamReply:
                     break
                 await asyncio.sleep(0)
             else:
-                why = f"{self._name!r} did not go on with its answer in time"
-                raise Failed(failure.TIMEOUT, why, phase="idle")
+                raise self._idle()
             taken, self._next = self._next, None
             if data := taken.result():
                 return data
@@ -106,6 +109,10 @@ class StreamReply:
             if not self._next.cancelled():
                 self._next.exception()  # nobody reads it any more
         await self._shut()
+
+    def _idle(self) -> Failed:
+        why = f"{self._name!r} did not go on with its answer in time"
+        return Failed(failure.TIMEOUT, why, phase="idle")
 
     def _bad(self, why: str) -> Failed:
         return Failed(failure.BAD_ANSWER, f"{self._name!r}: {why}")

@@ -221,7 +221,9 @@ async def test_slowloris(form: Form, rows: Rows) -> None:
     allow_files(20_000)
     with Rig() as rig:
         await timed(rig, 200)
-        quiet = await timed(rig, 500)
+        quiet, end = await timed(rig, 500), time.monotonic() + (0 if form == "short" else 10)
+        while time.monotonic() < end:  # half a second would be a matter of luck: the machine has neighbours
+            quiet += await timed(rig, 500)
         running = [await slowhttptest(rig, mode, each, seconds) for mode in MODES]
         try:
             times, failed = [], 0

@@ -1,10 +1,14 @@
 """What every HTTP client of the seam does, on both event loops: our pool and httpx alike."""
 
 import asyncio
+import contextlib
 import datetime
+import gc
 import gzip
 import random
 import socket
+import time
+import weakref
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -244,6 +248,40 @@ class TestDeadlines:
         assert await read_all(reply) == b"y"
         reply.close()
 
+    @pytest.mark.parametrize("poured", [False, True])
+    async def test_a_server_that_never_pauses_is_late_all_the_same(
+        self, serve: Serve, make: Make, poured: bool
+    ) -> None:
+        """Bytes that come faster than they are taken leave no moment in which a wait could find none."""
+
+        async def script(peer: Peer) -> None:
+            await peer.request()
+            await peer.write(CHUNKED)
+            end = soon(3)
+            with contextlib.suppress(RuntimeError):  # uvloop's: the client has gone
+                while soon(0) < end:
+                    await peer.write(b"1\r\nx\r\n")
+                    await asyncio.sleep(0)
+                await peer.write(b"0\r\n\r\n")
+
+        reply = await make(await serve(script)).send(CALL, soon())
+        deadline = soon(0.1)
+
+        def take(_: bytes) -> float:
+            time.sleep(0.003)
+            return deadline
+
+        async def all_of_it() -> None:
+            if poured:
+                await reply.pour(take, deadline)
+            while data := await reply.read(deadline):
+                take(data)
+
+        with pytest.raises(Failed) as caught:
+            await all_of_it()
+        assert caught.value.failure == "timeout"
+        reply.close()
+
     async def test_waiting_for_a_connection_is_bounded(self, serve: Serve, make: Make) -> None:
         upstream = make(await serve(hold(CHUNKED)), max_connections=1)
         reply = await upstream.send(CALL, soon())
@@ -278,6 +316,19 @@ class TestHeldUp:
                 await held_up(due, lambda: peer.send(b"2\r\nhe\r\n"))
                 assert await waiting in (b"he", True)
                 reply.close()
+
+
+class Fault(Exception):
+    """Of a taker; known by whether it still exists."""
+
+    last: "weakref.ref[Fault] | None" = None
+
+    def __init__(self) -> None:
+        Fault.last = weakref.ref(self)
+
+
+def faulty(_: bytes) -> float:
+    raise Fault
 
 
 class Taker:
@@ -327,9 +378,8 @@ class TestPouring:
 
         reply, taker = await make(await serve(script)).send(CALL, soon()), Taker(enough=2)
         assert await reply.pour(taker, soon()) is True
-        more.set()
-        await asyncio.sleep(0.02)
         assert taker.got == b"he"
+        more.set()
         taker.enough = 1000
         assert await reply.pour(taker, soon()) is False
         assert taker.got == b"hello"
@@ -364,6 +414,20 @@ class TestPouring:
                 assert await reply.pour(taker, soon()) is False
             assert taker.got == b"hello"
             reply.close()
+
+    async def test_a_fault_of_the_taker_keeps_nothing(self, serve: Serve, connect: Connect) -> None:
+        """Its frames go with it: a cycle would keep the request until the collector comes."""
+        gc.collect()
+        gc.disable()
+        try:
+            reply = await connect(await serve(always(answer(b"hello")))).send(CALL, soon())
+            with contextlib.suppress(Fault):
+                await reply.pour(faulty, soon())
+            reply.close()
+            assert Fault.last is not None
+            assert Fault.last() is None
+        finally:
+            gc.enable()
 
     async def test_may_be_cancelled(self, serve: Serve, make: Make) -> None:
         reply, taker = await make(await serve(hold(CHUNKED + b"2\r\nhe\r\n"))).send(CALL, soon()), Taker()
