@@ -94,10 +94,11 @@ class Try:
 
 
 class Server:
-    """A model server in a process of its own."""
+    """A model server in a process of its own. `options`: more of `python -m proxy.standins`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *options: str) -> None:
         self.port = 0
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -214,14 +215,17 @@ class Pool:
         more = f", tls: {{ca: {self._ca}}}" if self._ca and name in self._urls else ""
         return f'{{base_url: "{url}", api_key: {KEY}{more}}}'
 
-    def gauge(self, line: str) -> None:
-        """Tell the child something: see `child.Gauge`."""
+    def gauge(self, line: str) -> dict[str, Any]:
+        """Tell the child something, and hear what it says: see `child.Gauge`."""
+        data = b""
         with socket.socket(socket.AF_UNIX) as sock:
             sock.settimeout(10)
             sock.connect(self._env[child.GAUGE])
             sock.sendall(f"{line}\n".encode())
-            while sock.recv(65536):
-                pass
+            while piece := sock.recv(65536):
+                data += piece
+        report: dict[str, Any] = json.loads(data)
+        return report
 
     def misbehave(self, name: str, fault: str, every: int = 1) -> None:
         """From now on, at each so many-th request; with no fault, behave again."""
