@@ -47,8 +47,8 @@ class Bodies:
     def grow(self, exchange: Exchange, size: int, limits: Limits) -> PointsmanError | None:
         """The exchange's body has come to `size` bytes: set more aside for it. Returns why not, if so."""
         more = max(FREE, size - exchange.held)
-        if length := int(exchange.headers.get(b"content-length") or 0):
-            more = min(more, length - exchange.held)  # no more than there will be
+        if exchange.length:
+            more = min(more, exchange.length - exchange.held)  # no more than there will be
         refusal = self.refuse(size if size > limits.max_body else more, limits)
         if refusal is None:
             self.held += COPIES * more

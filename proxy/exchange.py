@@ -44,6 +44,7 @@ class Exchange:
         "held",
         "is_begun",
         "keep_alive",
+        "length",
         "method",
         "orphan",
         "path",
@@ -74,6 +75,7 @@ class Exchange:
         self.keep_alive = keep_alive
         self.chunked = chunked  # the client knows chunks (HTTP/1.1); without them a stream ends with the connection
         self.expects_continue = False
+        self.length = 0  # of the body, as its head says it; 0: none, or in chunks
         self.received = False  # the whole body has come
         self.refused: PointsmanError | None = None  # found while reading: too large, lying length
         self.started = False  # the status line is out

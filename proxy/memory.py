@@ -38,19 +38,26 @@ class Memory:
         bytes."""
         return max((used / allowed for used, allowed in self._bounds(limit)), default=0.0)
 
-    def left(self, limit: int | None, workers: int = 1, share: float = 1.0) -> int | None:
-        """Bytes until this `share` of a limit is used; None where there is none. So many `workers` share the
+    def left(self, limit: int | None, workers: int = 1, until: float = 1.0) -> int | None:
+        """Bytes until this share of a limit is used; None where there is none. So many `workers` share the
         cgroups'."""
-        shared = [int(share * allowed) - used for used, allowed in self._bounds(None)]
-        own = [int(share * allowed) - used for used, allowed in self._bounds(limit)][len(shared) :]
-        return min((max(0, each) for each in (*(each // workers for each in shared), *own)), default=None)
+        shared = [int(until * allowed - used) // workers for used, allowed in self._shared()]
+        own = [int(until * allowed - used) for used, allowed in self._private(limit)]
+        return min((max(0, each) for each in (*shared, *own)), default=None)
 
     def _bounds(self, limit: int | None) -> list[tuple[int, int]]:
-        """Used and allowed bytes of everything that is limited: the cgroups', then this process's own."""
-        found = [bound for cgroup in self._cgroups if (bound := cgroup.bound()) is not None]
-        if limit is not None and self._own is not None:
-            found.append((int(_read(self._own).split()[1]) * resource.getpagesize(), limit))
-        return found
+        """Used and allowed bytes of everything that is limited."""
+        return [*self._shared(), *self._private(limit)]
+
+    def _shared(self) -> list[tuple[int, int]]:
+        """The cgroups'."""
+        return [bound for cgroup in self._cgroups if (bound := cgroup.bound()) is not None]
+
+    def _private(self, limit: int | None) -> list[tuple[int, int]]:
+        """This process's own."""
+        if limit is None or self._own is None:
+            return []
+        return [(int(_read(self._own).split()[1]) * resource.getpagesize(), limit)]
 
     def _open(self, path: Path) -> BinaryIO | None:
         try:

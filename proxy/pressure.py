@@ -6,8 +6,6 @@ taken. What runs goes on, and the admin listener is exempt: those who look after
 """
 
 import asyncio
-import contextlib
-import ctypes
 import resource
 import sys
 from collections.abc import Callable
@@ -15,6 +13,7 @@ from typing import Final, Literal
 
 import structlog
 
+from proxy.allocator import give_back
 from proxy.bodies import COPIES, Bodies
 from proxy.listener import Listener
 from proxy.memory import Memory
@@ -93,7 +92,7 @@ class Pressure:
                 await self.take(self.share)
                 if self.level != "calm" and now > self._trimmed + TRIM:
                     self._trimmed = now
-                    await asyncio.to_thread(trim)
+                    await asyncio.to_thread(give_back)
 
     async def take(self, share: float) -> None:
         """Act upon this share of the memory being used."""
@@ -128,9 +127,3 @@ class Pressure:
         new, self._refused = self._listener.refused - self._refused, self._listener.refused
         if new:  # told once in a while, however long it goes on
             log.warning("too many connections: new ones are refused", room=self._listener.room()[0], refused=new)
-
-
-def trim() -> None:
-    """Give freed memory back: a process that has shrunk inside but not outside would refuse calls for ever."""
-    with contextlib.suppress(OSError, AttributeError):  # glibc has it; others give back by themselves
-        ctypes.CDLL(None).malloc_trim(0)

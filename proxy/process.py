@@ -2,19 +2,16 @@
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import resource
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from proxy.allocator import keep_large_apart
 from proxy.meter import log
 from proxy.settled import Sink
 
 MOST_DESCRIPTORS: Final = 1_048_576
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h's
-LARGE: Final = 128 * 1024  # bytes; an object of this size, as a request's body, has pages of its own
-SPARE: Final = 4 * 1024 * 1024  # bytes of freed memory that are kept for what comes next
 COLLECT_AFTER: Final = (20_000, 50, 100)  # garbage collector thresholds: requests make little cyclic garbage
 
 
@@ -35,18 +32,6 @@ def run(main: Callable[[Sink], Coroutine[Any, Any, int]], *, is_shared: bool = F
             return runner.run(main(log.access(lines)))
     finally:
         lines.close()
-
-
-def keep_large_apart() -> None:
-    """Let what is large go back to the system as soon as it is freed.
-
-    glibc stops doing so for the size of whatever large object was freed last. From then on bodies lie between small
-    objects that stay: they took half as much again as they hold, and none of it came back when the load was over.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # others' allocators
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_MMAP_THRESHOLD, LARGE)
-        mallopt(M_TRIM_THRESHOLD, SPARE)
 
 
 def allow_descriptors() -> None:

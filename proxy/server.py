@@ -306,7 +306,8 @@ class Protocol(asyncio.Protocol):
         keep_alive = modern and self.parser.should_keep_alive() and not self._closing
         exchange = Exchange(self, self.parser.get_method(), self._path(), headers, keep_alive, modern)
         self.reading = exchange
-        length = int(headers.get(b"content-length") or 0)  # httptools has refused what is not a number
+        # httptools has refused what is not a number
+        length = exchange.length = int(headers.get(b"content-length") or 0)
         if length > self._body_room:
             exchange.refused = self.app.bodies.refuse(length, limits)
         if exchange.refused is not None or length > SMALL_BODY or b"expect" in headers:

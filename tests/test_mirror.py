@@ -46,6 +46,7 @@ ELSEWHERE = {
     "proxy/config/files.py": GOLDEN,
     "proxy/config/parts.py": GOLDEN,
     "proxy/config/prompts.py": GOLDEN,
+    "proxy/config/schema/calls.py": "proxy/config/test_schema.py",
     "proxy/config/schema/model.py": "proxy/config/test_schema.py",
     "proxy/config/schema/policy.py": "proxy/config/test_schema.py",
     "proxy/config/schema/section.py": "proxy/config/test_schema.py",

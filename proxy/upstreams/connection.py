@@ -230,6 +230,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.resume_reading()
 
     def _is_pouring(self) -> bool:
+        """Asked afresh, as what has been handed on changes it."""
         return self._take is not None
 
     def _is_over(self) -> bool:

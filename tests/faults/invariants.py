@@ -114,7 +114,8 @@ def one_record_each(rig: "Rig") -> dict[int, dict[str, Any]]:
 
 def _written(rig: "Rig", count: int) -> tuple[list[dict[str, Any]], float]:
     """The records, at least so many, and what the metric counts: the log's writer is a thread, and may be behind."""
-    lines, end = rig.settled(count), time.monotonic() + rig.patience
+    rig.settled(count)
+    end = time.monotonic() + rig.patience
     while True:
         counted = sum(rig.growth(rig.proxy.metrics(), "pointsman_requests_total").values())
         lines = rig.records()

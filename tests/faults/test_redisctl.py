@@ -1,4 +1,4 @@
-"""The Redis controls do what they say: what the client we ship sees in each state, and that it is well afterwards.
+"""The Redis controls do what they say: what a client sees in each state, and that it is well afterwards.
 
 How long a state holds is told by the server's own clock, and only as a lower bound: a busy machine changes neither.
 """

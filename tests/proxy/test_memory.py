@@ -85,7 +85,7 @@ def test_what_is_left_until_the_nearest_limit(tmp_path: Path) -> None:
         assert memory.left(None) == 40 * MIB
         assert memory.left(110 * MIB) == 10 * MIB
         assert memory.left(90 * MIB) == 0
-        assert memory.left(None, share=0.9) == 30 * MIB
+        assert memory.left(None, until=0.9) == 30 * MIB
         assert memory.left(110 * MIB, workers=8) == 5 * MIB  # of the cgroup's; its own limit is each one's
         assert memory.left(110 * MIB, workers=2) == 10 * MIB
     with Memory(tmp_path / "nowhere") as memory:

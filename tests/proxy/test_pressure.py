@@ -12,7 +12,7 @@ import pytest
 from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
-from proxy.pressure import Level, Pressure, next_level, room_of, trim
+from proxy.pressure import Level, Pressure, next_level, room_of
 from proxy.runtime import Limits
 from proxy.tasks import Tasks
 from tests.faults.client import Client
@@ -152,7 +152,3 @@ async def test_the_room_for_bodies_follows_a_configured_limit(served: Served) ->
             await asyncio.sleep(0.01)
     assert 0 < bodies.room < before
     watching.cancel()
-
-
-def test_freed_memory_can_be_given_back() -> None:
-    trim()

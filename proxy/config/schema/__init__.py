@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
+from proxy.config.schema.calls import Ejection, Hedge, Retries, Timeouts
 from proxy.config.schema.model import TLS, Connection, Endpoint, Model, PriceTable, Upstream
 from proxy.config.schema.policy import (
     MODEL_OF_REQUEST,
@@ -21,7 +22,7 @@ from proxy.config.schema.policy import (
     as_policy,
 )
 from proxy.config.schema.section import Section
-from proxy.config.schema.server import Ejection, Hedge, Key, Limits, Retries, Server, Timeouts
+from proxy.config.schema.server import Key, Limits, Server
 from proxy.config.schema.test import Expect, Given, Test
 from proxy.config.values import Name, PolicyName, is_unknown
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from proxy import runtime
+from proxy.config.schema.calls import Hedge, Timeouts
 from proxy.config.schema.section import Section
-from proxy.config.schema.server import Hedge, Timeouts
 from proxy.config.values import WHOLE, Duration, Flag, SecretText, wrong
 from proxy.upstreams.base import Target
 
-# What is written nowhere is what serving takes where nothing is said.
+# Defaults are those of the values that serving uses.
 TARGET: Final = Target("", "")
 CALLED: Final = runtime.Model("", (), None)
 

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from proxy.config.schema.calls import Hedge, Timeouts
 from proxy.config.schema.section import Section
-from proxy.config.schema.server import Hedge, Timeouts
 from proxy.config.values import Name, wrong
 
 MODEL_OF_REQUEST: Final = "request"  # a route's `model:` that means the asked name

@@ -1,12 +1,8 @@
 """What every map of the config is: its keys known, its type noted."""
 
-from typing import Annotated, Any, TypeAlias
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
-
-from proxy.config.values import WHOLE
-
-Bound: TypeAlias = Annotated[int, Field(ge=1), WHOLE]
+from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
 
 
 class Section(BaseModel):
