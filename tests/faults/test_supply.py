@@ -186,7 +186,7 @@ BANNED_CALLS = {
 ALLOWED = {
     ("proxy/hands.py", "create_subprocess_exec"),  # the supervisor starts workers: this program again
     ("proxy/demo/stage.py", "create_subprocess_exec"),  # the demo starts its stand-ins
-    ("proxy/pressure.py", "ctypes"),  # the C library's `malloc_trim`, by that name alone
+    ("proxy/allocator.py", "ctypes"),  # the C library's `malloc_trim` and `mallopt`, by these names alone
     ("proxy/cli/main.py", "import_module"),  # of a table of commands that is written there
 }
 
