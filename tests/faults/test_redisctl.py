@@ -6,6 +6,7 @@ How long a state holds is told by the server's own clock, and only as a lower bo
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -143,22 +144,15 @@ async def test_a_killed_server_refuses_and_comes_back_empty(server: RedisServer,
 # --- refusal: what is read is answered, what is written is not, by a script neither
 
 
-async def test_a_replica_takes_no_writes(server: RedisServer, client: Redis) -> None:
-    with server.read_only():
+@pytest.mark.parametrize(
+    ("state", "refusal"), [(RedisServer.read_only, ReadOnlyError), (RedisServer.full, OutOfMemoryError)]
+)
+async def test_takes_no_writes(server: RedisServer, client: Redis, state: Any, refusal: type[Exception]) -> None:
+    with state(server):
         assert await client.get("spent") == b"7"
-        with pytest.raises(ReadOnlyError):
+        with pytest.raises(refusal):
             await client.set("spent", 8)
-        with pytest.raises(ReadOnlyError):
-            await client.eval(ADD, 1, "spent", 3)
-    assert await client.get("spent") == b"7"
-
-
-async def test_a_full_server_takes_no_writes(server: RedisServer, client: Redis) -> None:
-    with server.full():
-        assert await client.get("spent") == b"7"
-        with pytest.raises(OutOfMemoryError):
-            await client.set("spent", 8)
-        with pytest.raises(OutOfMemoryError):
+        with pytest.raises(refusal):
             await client.eval(ADD, 1, "spent", 3)
     assert await client.get("spent") == b"7"
 

@@ -150,6 +150,19 @@ class TestAddresses:
         resolver.may_answer.set()
         await asyncio.gather(*hung)
 
+    async def test_no_thread_is_a_failure_like_others(
+        self, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another endpoint may be asked; it is no defect of ours."""
+
+        def none_left(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(address._thread, "start_new_thread", none_left)
+        with pytest.raises(OSError, match="thread"):
+            await Addresses("model.test", 80).get()
+        assert not resolver.asked
+
     async def test_a_name_too_long_for_dns_is_no_crash(self) -> None:
         with pytest.raises(OSError, match="label"):
             await Addresses("a" * 70 + ".test", 80).get()

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from proxy.upstreams.base import Call, Failed
-from proxy.upstreams.connection import UNREAD
+from proxy.upstreams.connection import READ, TURN, UNREAD
 from tests.proxy.upstreams.conftest import PoolOf, Serve, fetch, read_all, soon
 from tests.proxy.upstreams.rawserver import Peer, always, answer, once
 
@@ -181,3 +181,27 @@ class TestFlow:
         sock = reply._connection._transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         reply.close()
+
+
+class TestTurns:
+    async def test_a_flood_that_is_poured_leaves_the_loop_its_turns(self, serve: Serve, pool_of: PoolOf) -> None:
+        """A loop reads one socket many times in a turn: what is handed on in one is bounded."""
+        body = bytes(4_000_000)
+        reply = await pool_of(await serve(always(answer(body)))).send(CALL, soon())
+        loop, turn, taken = asyncio.get_running_loop(), 0, dict[int, int]()
+
+        def tick() -> None:
+            nonlocal turn
+            turn += 1
+            ticking.append(loop.call_soon(tick))
+
+        def take(data: bytes) -> float:
+            taken[turn] = taken.get(turn, 0) + len(data)
+            return soon()
+
+        ticking = [loop.call_soon(tick)]
+        assert await reply.pour(take, soon()) is False
+        ticking[-1].cancel()
+        reply.close()
+        assert sum(taken.values()) == len(body)
+        assert max(list(taken.values())[1:]) <= 2 * TURN * READ
