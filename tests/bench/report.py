@@ -11,7 +11,7 @@ from tests.bench import modelserver
 from tests.bench.figures import TARGETS, Figure, ratio
 from tests.bench.process import ROOT
 from tests.bench.run import CONNECTIONS, CPU_WORKLOADS, STREAMS, Measured, Run
-from tests.bench.subjects import Workload
+from tests.bench.subjects import Workload, interpreter
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 HISTORY = "## History"
@@ -133,10 +133,16 @@ def machine() -> str:
         f"{cores} cores of {cpu[1].strip()}" if cpu else f"{cores} cores ({platform.machine()})",
         system[1] if system else platform.system(),
         f"Linux {platform.release().partition('-')[0]}",
-        f"Python {platform.python_version()}",
+        python(),
         f"nginx {modelserver.version()}",
     ]
     return ", ".join(parts)
+
+
+def python() -> str:
+    """The interpreter that Pointsman ran on, with its compiler."""
+    asked = "import platform as p; print('Python', p.python_version(), f'({p.python_compiler()})')"
+    return subprocess.run([interpreter(), "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def commit() -> str:

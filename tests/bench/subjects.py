@@ -1,5 +1,7 @@
 """The proxies under measurement: how each is configured, started and asked. All of them reach the same origins."""
 
+import os
+import site
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -124,6 +126,16 @@ prompts:
 policies:{"".join(_policy(work) for work in WORKLOADS)}"""
 
 
+def interpreter() -> str:
+    """The Python that Pointsman is measured on: the system's of this version, where there is one.
+
+    Distributions and the image have theirs optimised by profile and at link time; one that was built here for
+    development (by pyenv, say) is not, unless somebody asked for it, and takes a fifth more.
+    """
+    systems = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
+    return str(systems) if systems.exists() else sys.executable
+
+
 def pointsman(origins: Origins) -> Subject:
     port, admin_port = free_ports(2)
     config = origins.folder / "pointsman.yaml"
@@ -132,8 +144,8 @@ def pointsman(origins: Origins) -> Subject:
     prompts.mkdir(parents=True, exist_ok=True)
     (prompts / "1.yaml").write_text(PROMPT)
     # What it logs goes to /dev/null with the rest that it says: see Process.
-    command = [sys.executable, "-m", "proxy", "serve", "-c", str(config)]
+    command = [interpreter(), "-m", "proxy", "serve", "-c", str(config)]
     command += ["--port", str(port), "--admin-port", str(admin_port)]
-    process = Process(command, SUBJECT_CORE)
+    process = Process(command, SUBJECT_CORE, env={"PYTHONPATH": os.pathsep.join(site.getsitepackages())})
     ready = process.wait_ready(f"http://127.0.0.1:{admin_port}/readyz", 20)
     return Subject("pointsman", process, {work: Address(port, work) for work in WORKLOADS}, ready)
