@@ -9,12 +9,12 @@ import pytest
 pytest.register_assert_rewrite("tests.faults.scenarios", "tests.faults.invariants")
 
 from tests.faults.rig import Rig  # noqa: E402
-from tests.faults.rows import RESULTS, Rows, known, product, written  # noqa: E402
+from tests.faults.rows import RESULTS, Rows, as_before, known, product, written  # noqa: E402
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(1200)]
 ROWS = pytest.StashKey[Rows]()
 FAILED = RESULTS.with_name("failed.log")
-BEFORE = pytest.StashKey[str]()  # the results file when the run began
+BEFORE = pytest.StashKey[dict[str, str]]()  # the lines that this run has replaced in the results file
 PRODUCT = pytest.StashKey[str]()  # and what is measured
 
 Form = Literal["short", "long"]
@@ -26,16 +26,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ROWS] = Rows()
-    config.stash[BEFORE] = RESULTS.read_text() if RESULTS.exists() else ""
+    config.stash[BEFORE] = {}
     config.stash[PRODUCT] = product() if config.getoption("--results", default=False) else ""
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Write what is known after each scenario: a run that is broken off has not measured in vain."""
+    """Write what is known after each scenario: a run that is broken off has not measured in vain. Of other rows the
+    file is left as it is, for other runs may write theirs meanwhile."""
     rows = item.config.stash[ROWS].found
     if item.config.getoption("--results", default=False) and rows:
-        before, of = item.config.stash[BEFORE], item.config.stash[PRODUCT]
+        now = RESULTS.read_text() if RESULTS.exists() else ""
+        before, of = as_before(now, rows, item.config.stash[BEFORE]), item.config.stash[PRODUCT]
         RESULTS.write_text(written(rows, before, os.cpu_count() or 1, of=of, live=known()))
 
 

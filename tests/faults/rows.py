@@ -71,6 +71,16 @@ def product() -> str:
         return UNKNOWN
 
 
+def as_before(now: str, rows: Collection[str], replaced: dict[str, str]) -> str:
+    """The results file as it is `now`, but for these rows as it was before this run, which `replaced` remembers."""
+    lines = {found[1]: found[0] for found in LINE.finditer(now)}
+    for number in rows:
+        was = replaced.setdefault(number, lines.get(number, ""))
+        if number in lines:
+            now = now.replace(lines[number], was)
+    return now
+
+
 def written(
     rows: Mapping[str, Row], before: str, cores: int, *, of: str, live: Collection[str], today: str | None = None
 ) -> str:

@@ -16,7 +16,7 @@ from tests.faults import openapi
 from tests.faults.client import Answer, Client, request
 from tests.faults.lossy import Lossy, Trouble, black_hole
 from tests.faults.probe import has_open, sample
-from tests.faults.rows import UNKNOWN, Row, known, product, written
+from tests.faults.rows import UNKNOWN, Row, as_before, known, product, written
 
 BODY = b'{"model":"m","stream":true,"messages":[{"role":"user","content":"[[fault tokens=20]]"}]}'
 
@@ -127,6 +127,17 @@ def test_results_keep_the_rows_of_other_runs_and_count() -> None:
     assert one.index("| 2 |") < one.index("| 17 |")
     assert "| 17 | cut | all | 8 of 8 | yes | 2 | abc | day |" in two
     assert "| 2 | kill | 0 | 3 | no | 0 | abc | day |" in two
+
+
+def test_runs_at_the_same_time_leave_each_other_their_rows() -> None:
+    """And a row that is written twice in a run counts once."""
+    kill, mine, theirs = replace(KILL, met=True), dict[str, str](), dict[str, str]()
+    text = results("", CUT, kill, of="abc")
+    for _ in range(2):
+        text = results(as_before(text, [CUT.number], mine), CUT, of="abc")
+        text = results(as_before(text, [kill.number], theirs), kill, of="abc")
+    assert "| yes | 2 | abc | day |\n| 17 " in text
+    assert text.endswith("| yes | 2 | abc | day |\n")
 
 
 @pytest.mark.parametrize(("first", "then"), [("abc", "def"), ("abc", "abc+"), ("abc+", "abc+"), (UNKNOWN, UNKNOWN)])
