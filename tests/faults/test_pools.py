@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.standins.journal import Entry
 from tests.faults.conftest import LONG, Form
 from tests.faults.lossy import black_hole
 from tests.faults.pools import SIZES, Pool, Sent, Server, Try, extra, quantile, share, within
@@ -180,12 +181,12 @@ async def test_a_key_is_rate_limited(form: Form, rows: Rows) -> None:
         ejected = pool.proxy.metric("pointsman_ejections_total")
         bad = errors(sent)
         pool.check()
-    pauses: list[float] = []  # when each began; what was under way then comes too
+    pauses: list[Entry] = []  # the refusal that each began with; what was under way then comes too
     early = 0
     for entry in refusals:
-        if not pauses or entry.received > pauses[-1] + 2.0:
-            pauses.append(entry.finished or 0.0)
-        early += entry.received > pauses[-1] + UNDER_WAY
+        if not pauses or entry.received > pauses[-1].received + 2.0:  # it was said then, or a little later
+            pauses.append(entry)
+        early += entry.received > (pauses[-1].finished or 0.0) + UNDER_WAY
     rows.add(
         7,
         "1 key answers 429 with Retry-After: 2",

@@ -19,7 +19,7 @@ async def test_the_keep_alive_race(form: Form, rows: Rows) -> None:
         bad = 0
         async with await Client.open(rig.proxy.url) as client:
             for number in range(tries):
-                asked = await rig.start("alone", stream=False, client=client)
+                asked = await rig.start("alone", stream=False, fault="ttft=0 pace=0 tokens=4", client=client)
                 await asked.ended()
                 bad += asked.ending != "complete"
                 await asyncio.sleep(idle + (number % 9 - 4) * 0.00025)
