@@ -1,7 +1,5 @@
 """What must hold of the stream parser whatever bytes an upstream sends: for the corpus, and for a fuzzer.
 
-    make fuzz ARGS=-max_total_time=1800
-
 `make fuzz` puts atheris into a folder of its own, `.venv/fuzz`, and lets it change the files of `corpus/`, guided by
 what of the parser each of them reaches. What it finds is a file there, `crash-...`: it belongs into the corpus.
 """

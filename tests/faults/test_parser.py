@@ -1,7 +1,11 @@
 """Rows 20 and 25: the parser of streams alone, under every split and under damage."""
 
 import json
+import os
 import random
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -104,7 +108,7 @@ def test_damage_is_never_a_crash(form: Form, rows: Rows) -> None:
     """Read or refused, in bounded time; the same in pieces as in one; and what goes out is JSON."""
     draw = random.Random(25)
     seeds = [path.read_bytes() for path in sorted(fuzz.CORPUS.glob("*.sse"))]
-    seconds = 1.5 if form == "short" else 300
+    seconds = 1.5 if form == "short" else 60
     end = time.monotonic() + seconds
     count, worst = 0, 0.0
     while time.monotonic() < end:
@@ -115,8 +119,40 @@ def test_damage_is_never_a_crash(form: Form, rows: Rows) -> None:
         count += 1
     rows.add(
         25,
-        "damage to the upstream's bytes (`make fuzz` is guided, 30 min)",
+        "damage to the upstream's bytes, at random",
         "0 crashes, 0 hangs over 50 ms (CPU)",
         f"{count:,} streams in {seconds:g} s, 0 crashes, slowest {worst * 1000:.1f} ms",
         worst <= 0.05 or form == "short",
+    )
+
+
+GUIDED = "POINTSMAN_FUZZ"  # seconds; `make fuzz` says thirty minutes
+FUZZER = Path(sys.prefix, "fuzz")  # atheris and what it finds; no dependency
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(GUIDED not in os.environ, reason="`make fuzz` installs the fuzzer and runs this")
+@pytest.mark.timeout(300 + 2 * int(os.environ.get(GUIDED, "0")))
+def test_a_guided_fuzzer_finds_nothing(rows: Rows) -> None:
+    """atheris changes the corpus, guided by what each change reaches. A crash, a hang or a leak ends it by itself."""
+    seconds = os.environ[GUIDED]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.fuzz", FUZZER, f"-max_total_time={seconds}"],
+        env=os.environ | {"PYTHONPATH": str(FUZZER)},
+        capture_output=True,
+        text=True,
+    )
+    told = done.stderr
+    runs = re.search(r"^Done (\d+) runs", told, re.MULTILINE)
+    memory = [int(megabytes) for megabytes in re.findall(r"rss: (\d+)Mb", told)]
+    assert memory, told[-2000:]
+    grown = memory[-1] - memory[len(memory) // 2]
+    rows.add(
+        "25b",
+        f"{int(seconds) / 60:g} minutes of damage to the upstream's bytes, guided by what it reaches",
+        "0 crashes, 0 leaks, 0 hangs over 50 ms (CPU)",
+        f"{int(runs[1]):,} streams; {grown:+d} MB in the second half of what it reached"
+        if runs
+        else " ".join(told[-300:].split()),
+        done.returncode == 0 and runs is not None and grown <= 16,
     )
