@@ -216,7 +216,8 @@ class Chat:
         if exchange.started and stream is not None and stream.done:
             exchange.finish()  # it has had [DONE]: the answer is whole
         elif exchange.started:
-            exchange.finish(error_event(stream, error.body()["error"], account.id, account.asked))
+            left = stream.left if stream is not None else b""
+            exchange.finish(left + error_event(stream, error.body()["error"], account.id, account.asked))
         else:
             reply_error(exchange, account.id, error, self._named(account))
 

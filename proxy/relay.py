@@ -342,12 +342,13 @@ class Relaying:
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
+        self.exchange.go_on()
         until = self._loop.time() + REST
         waited = time.perf_counter()
         try:
             while await reply.read(until):
                 pass
-        except Failed:
+        except (Failed, asyncio.CancelledError):
             return  # the answer is whole; only the connection is lost
         finally:
             self.account.waited += time.perf_counter() - waited
