@@ -43,7 +43,7 @@ class App:
 
     async def __call__(self, exchange: Exchange) -> None:
         try:
-            await self._answer(exchange)
+            await self._endpoint(exchange)(exchange)
         except asyncio.CancelledError:
             if not exchange.disconnected:
                 raise
@@ -57,7 +57,7 @@ class App:
             else:
                 reply_error(exchange, new_id(), fallen)
 
-    async def _answer(self, exchange: Exchange) -> None:
+    def _endpoint(self, exchange: Exchange) -> Endpoint:
         path = exchange.path.removeprefix("/v1")
         found = self.table.get(path) or self.table.get(path.rstrip("/"))
         if found is None:
@@ -70,7 +70,7 @@ class App:
         if exchange.method != method and not (exchange.method == b"HEAD" and method == b"GET"):
             allow = method.decode()
             raise MethodNotAllowed(f"{exchange.path} takes {allow}, not {exchange.method.decode()}", allow=allow)
-        await endpoint(exchange)
+        return endpoint
 
     def shed(self, is_shedding: bool) -> None:
         """Refuse new calls of models, or take them again. The table changes, so that no request pays for asking."""

@@ -13,14 +13,9 @@ from proxy.errors import InternalError, PointsmanError, Unavailable, Unsupported
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.long import Long
-from proxy.meter.baseline import Learned
-from proxy.orphans import Orphans
 from proxy.reading import examine, read, serving, unrenderable
-from proxy.relay import Relaying
+from proxy.relay import Means, Relaying
 from proxy.runtime import Holder, Service, Snapshot
-from proxy.settled import Settled
-from proxy.upstreams.balance import Rotations
-from proxy.upstreams.registry import Upstreams
 from proxy.wire.body import parse, parse_in_steps
 from proxy.wire.bounds import Bounds
 from proxy.wire.error import CALLERS, error_event, reply_error, upstream_error
@@ -46,41 +41,25 @@ class Ledger(Protocol):
     async def reserve(self, account: Account) -> Lease: ...
 
 
-class NoLedger:
-    """No budgets: every request may run, and nothing is set aside."""
-
-    async def reserve(self, account: Account) -> Lease:
-        return self
-
-    def settle(self, settled: Settled) -> None:
-        return None
-
-
 class Chat:
     """`POST /v1/chat/completions`."""
 
     def __init__(
         self,
         holder: Holder,
-        upstreams: Upstreams,
-        rotations: Rotations,
-        learned: Learned,
+        means: Means,
         meters: Meters,
         books: Books,
         ledger: Ledger | None = None,
         live: Live = NOTHING_LIVE,
-        orphans: Orphans | None = None,
     ) -> None:
         self.holder = holder
-        self.upstreams = upstreams
-        self.rotations = rotations
-        self.learned = learned
+        self.means = means
         self.meters = meters
         self.books = books
-        self.ledger = ledger or NoLedger()
+        self.ledger = ledger  # None: every request may run, and nothing is set aside
         self.live = live
         self.long = Long()
-        self.orphans = orphans if orphans is not None else Orphans()
         self._heads = Heads(holder.snapshot.hash)
         self._heads_of: Snapshot = holder.snapshot
 
@@ -96,25 +75,16 @@ class Chat:
             begun = service.policy.name
             self.meters.begin(begun)
             decision = account.decision = decide(service.policy, facts, self.live)
-            lease = await self.ledger.reserve(account)
-            relaying = Relaying(
-                exchange,
-                account,
-                decision,
-                facts,
-                self.upstreams,
-                self.rotations,
-                self.learned,
-                self.heads(snapshot),
-                forwarded(exchange),
-                self.orphans,
-            )
+            if self.ledger is not None:
+                lease = await self.ledger.reserve(account)
+            heads = self.heads(snapshot)
+            relaying = Relaying(exchange, account, decision, facts, self.means, heads, forwarded(exchange))
             try:
                 await drive(run(service.routes[decision.route], ask), relaying.relay)
             finally:
                 relaying.close()
                 if exchange.disconnected and relaying.last is not None:
-                    account.close_baseline(relaying.last, self.learned)  # for what was delivered
+                    account.close_baseline(relaying.last, self.means.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
         except RenderError as failed:
             refused = unrenderable(failed)
@@ -146,7 +116,7 @@ class Chat:
 
         def enter(_: asyncio.Task[Any]) -> None:
             if relaying.last is not None:
-                account.close_baseline(relaying.last, self.learned)
+                account.close_baseline(relaying.last, self.means.learned)
             self.books.enter(account, lease)
 
         orphan.add_done_callback(enter)
@@ -171,7 +141,7 @@ class Chat:
         ask, facts, found = read(service, caller, headers, body, extras, account.started, account.id)
         account.caller_prompt = found.result
         if service.baseline is not None:
-            account.rate = self.learned.arrived(service.policy.name, account.t0)
+            account.rate = self.means.learned.arrived(service.policy.name, account.t0)
         account.variables = ask.variables
         session = extras.get("session") or headers.get(b"x-session-id")
         account.session = facts.session if session else None
@@ -216,7 +186,8 @@ class Chat:
         if exchange.started and stream is not None and stream.done:
             exchange.finish()  # it has had [DONE]: the answer is whole
         elif exchange.started:
-            exchange.finish(error_event(stream, error.body()["error"], account.id, account.asked))
+            left = stream.left if stream is not None else b""
+            exchange.finish(left + error_event(stream, error.body()["error"], account.id, account.asked))
         else:
             reply_error(exchange, account.id, error, self._named(account))
 

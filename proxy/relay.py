@@ -7,7 +7,8 @@ status is held meanwhile. After it, a failure is an event in the stream.
 import asyncio
 import time
 from collections.abc import Coroutine
-from typing import Any, cast
+from dataclasses import field
+from typing import Any, Final, cast
 
 from policies.decision import Decision
 from policies.facts import Facts
@@ -32,12 +33,24 @@ from proxy.wire.stream import Stream
 from routes import failure
 from routes.chat import with_stream_usage
 from routes.effects import Relay, Relayed
+from routes.value import value
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
 MAX_HELD = 256 * 1024  # bytes of a stream's events before its first content
+ANSWERED: Final = Relayed()
 REST = 0.5  # seconds for a stream's body to end after its [DONE]
 MAX_ERROR = 256 * 1024  # bytes of an error's body read: servers quote the request they refuse
+
+
+@value
+class Means:
+    """What calling models takes: one of each for a worker."""
+
+    upstreams: Upstreams
+    rotations: Rotations
+    learned: Learned
+    orphans: Orphans = field(default_factory=Orphans)
 
 
 class Relaying:
@@ -49,23 +62,20 @@ class Relaying:
         account: Account,
         decision: Decision,
         facts: Facts,
-        upstreams: Upstreams,
-        rotations: Rotations,
-        learned: Learned,
+        means: Means,
         heads: Heads,
         forwarded: tuple[tuple[bytes, bytes], ...],
-        orphans: Orphans,
     ) -> None:
         self.exchange = exchange
         self.account = account
         self.decision = decision
         self.facts = facts  # what affinity looks at
-        self.upstreams = upstreams
-        self.rotations = rotations
-        self.learned = learned
+        self.upstreams = means.upstreams
+        self.rotations = means.rotations
+        self.learned = means.learned
+        self.orphans = means.orphans
         self.heads = heads
         self.forwarded = forwarded  # the few of the caller's headers that models may see
-        self.orphans = orphans
         self._loop = asyncio.get_running_loop()
 
     # What a request begins with; as class attributes they cost nothing until they change.
@@ -125,7 +135,7 @@ class Relaying:
 
     def _relayed(self, failed: Failed | None) -> Relayed:
         if failed is None:
-            return Relayed()
+            return ANSWERED
         spent = len(self.account.attempts) >= self.account.snapshot.retries.attempts
         return Relayed(failure=failed.failure, committed=self.committed, spent=spent)
 
@@ -342,12 +352,13 @@ class Relaying:
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
+        self.exchange.go_on()
         until = self._loop.time() + REST
         waited = time.perf_counter()
         try:
             while await reply.read(until):
                 pass
-        except Failed:
+        except (Failed, asyncio.CancelledError):
             return  # the answer is whole; only the connection is lost
         finally:
             self.account.waited += time.perf_counter() - waited

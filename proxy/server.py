@@ -154,10 +154,13 @@ class Protocol(asyncio.Protocol):
                 exchange.body_ended()
         self._body = []
 
-    def _cancel(self, task: "asyncio.Task[None]") -> None:
-        # the connection may be gone before the task is: a stop waits for these
+    def keep(self, task: "asyncio.Task[None]") -> None:
+        """A stop waits for this task, whatever has become of the connection."""
         self.server_state.tasks.add(task)
         task.add_done_callback(self.server_state.tasks.discard)
+
+    def _cancel(self, task: "asyncio.Task[None]") -> None:
+        self.keep(task)
         task.cancel()
 
     def pause_writing(self) -> None:

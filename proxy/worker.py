@@ -21,6 +21,7 @@ from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
 from proxy.orphans import Orphans
 from proxy.pressure import Pressure, room
+from proxy.relay import Means
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks
@@ -44,15 +45,8 @@ class Worker:
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
         self._orphans = Orphans()
-        chat = Chat(
-            self.holder,
-            self.upstreams,
-            self.rotations,
-            Learned(),
-            self.meters,
-            self._books,
-            orphans=self._orphans,
-        )
+        means = Means(self.upstreams, self.rotations, Learned(), self._orphans)
+        chat = Chat(self.holder, means, self.meters, self._books)
         self._app = App(self.holder, chat, life)
         self._listener = Listener(ours(self._app), sock, self._tasks, room)
         self._pressure = Pressure(self._listener, self._app.bodies, self._app.shed, self.meters.late)

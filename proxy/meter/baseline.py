@@ -82,7 +82,10 @@ class Learned:
 
     def observe(self, model: str, prompt_chars: int, output_chars: int, usage: Usage) -> None:
         """Learn from an answer with reported usage. Leave out requests with images: those have no characters."""
-        self._ratios.setdefault(model, Ratios()).add(prompt_chars, output_chars, usage)
+        ratios = self._ratios.get(model)
+        if ratios is None:
+            ratios = self._ratios[model] = Ratios()
+        ratios.add(prompt_chars, output_chars, usage)
 
     def arrived(self, policy: str, now: float) -> float:
         """Count a request of this policy (whatever its route); returns the requests per second before it.
@@ -183,5 +186,4 @@ def estimated(
         # nothing delivered: it may not have thought either
         reasoning=learned.reasoning(model) if output_chars else 0,
     )
-    cost = price.cost(usage).total
-    return Baseline(cost, price.uncached(usage), "estimated", usage)
+    return Baseline(price.total(usage), price.uncached(usage), "estimated", usage)

@@ -45,6 +45,17 @@ class Price:
             usage.reasoning * rates.reasoning,
         )
 
+    def total(self, usage: Usage) -> int:
+        """`cost(usage).total`, for who does not ask by kind."""
+        rates = self.rates(usage.prompt) if self.tiers else self.base
+        return (
+            usage.input * rates.input
+            + usage.cached_input * rates.cached_input
+            + usage.cache_write * rates.cache_write
+            + usage.output * rates.output
+            + usage.reasoning * rates.reasoning
+        )
+
     def uncached(self, usage: Usage) -> int:
         """The same without a prompt cache, in pico-dollars: every prompt token at the price of fresh input."""
         prompt = usage.prompt

@@ -72,6 +72,7 @@ class Stream:
         self.model: str | None = None
         self.id: str | None = None
         self.characters = 0
+        self.left = b""  # what the caller may still have of what came with a failure, before it
         self.malformed = 0
         self._tail = bytearray()  # the beginning of an event whose end has not come
         self._cr = False  # a CR came last: half of a CRLF, or a line end
@@ -148,20 +149,24 @@ class Stream:
         """Judge complete events: runs that fit the frame at once, the others one by one."""
         out: list[bytes] = []
         at = 0
-        while at < len(data) and not self.done:  # what comes after [DONE] is nobody's
-            frame = self._frame
-            if frame is not None and data.startswith(frame.prefix, at):
-                forward, length = self._run(data[at:] if at else data, frame)
-                if length:
-                    out.append(forward)
-                    at += length
+        try:
+            while at < len(data) and not self.done:  # what comes after [DONE] is nobody's
+                frame = self._frame
+                if frame is not None and data.startswith(frame.prefix, at):
+                    forward, length = self._run(data[at:] if at else data, frame)
+                    if length:
+                        out.append(forward)
+                        at += length
+                        continue
+                if data[at] == NEWLINE:  # a blank line, or a third line end in a row: neither begins an event
+                    at += 1
                     continue
-            end = data.find(b"\n\n", at)
-            if end < 0:
-                break  # a third line end in a row: it ends nothing
-            if end != at:
+                end = data.index(b"\n\n", at)
                 out.append(self._event(data[at:end]))
-            at = end + 2
+                at = end + 2
+        except (Failed, ErrorObject):
+            self.left = b"".join(out)
+            raise
         return out[0] if len(out) == 1 else b"".join(out)
 
     def _run(self, data: bytes, frame: Frame) -> tuple[bytes, int]:

@@ -23,6 +23,7 @@ from proxy.handler import Chat
 from proxy.life import Life
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
+from proxy.relay import Means
 from proxy.runtime import Holder, Limits
 from proxy.server import Protocol
 from proxy.settled import Settled
@@ -141,9 +142,8 @@ class Rig:
         self.meters = Meters("test")
         self.meters.use(loaded.snapshot)
         self.books = Books([self.meters.settled, self.settled.append])
-        self.app = App(
-            holder, Chat(holder, cast(Any, self.model), Rotations(), Learned(), self.meters, self.books), Life()
-        )
+        means = Means(cast(Any, self.model), Rotations(), Learned())
+        self.app = App(holder, Chat(holder, means, self.meters, self.books), Life())
         self.state = ServerState()
 
     def protocol(self) -> Protocol:

@@ -155,6 +155,14 @@ def test_done_without_an_answer_fails() -> None:
         relayed.end()
 
 
+@pytest.mark.parametrize("broken", [b'data: {"error":{"message":"overloaded"}}\n\n', b"data: {\n\ndata: [\n\n"])
+def test_what_came_in_one_read_with_a_failure_is_not_lost(broken: bytes) -> None:
+    relayed, said = Stream("m", True), FIRST + chunk({"content": "a"}) + chunk({"content": "b"})
+    with pytest.raises((ErrorObject, Failed)):
+        relayed.feed(said + broken + chunk({"content": "c"}))
+    assert relayed.left == said
+
+
 def test_one_malformed_event_is_skipped_the_second_fails() -> None:
     """Malformed events never reach the caller."""
     relayed = Stream("strong", False)
