@@ -105,10 +105,14 @@ class Stream:
         elif end < 2:
             self._keep(data)
             return b""
-        if end != len(data):
+        if end == len(data):
+            return self._events(data)
+        out = self._events(data[:end])
+        if not self.done:
+            self.left = out  # should the rest be too much
             self._keep(data[end:])
-            data = data[:end]
-        return self._events(data)
+            self.left = b""
+        return out
 
     def end(self) -> bytes:
         """The upstream's body is complete: return what is still owed to the caller. Raises `Failed` if cut off."""

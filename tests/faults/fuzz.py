@@ -35,9 +35,9 @@ def relayed(data: bytes, size: int, usage: bool) -> tuple[bytes, str]:
         else:
             out.append(stream.end())
     except Failed:
-        return b"".join(out), "failed"
+        return b"".join(out) + stream.left, "failed"
     except ErrorObject:
-        return b"".join(out), "error"
+        return b"".join(out) + stream.left, "error"
     assert len(stream._tail) <= MAX_EVENT
     return b"".join(out), "done"
 
@@ -53,8 +53,8 @@ def check(data: bytes, size: int, usage: bool) -> None:
     whole, ending = relayed(data, len(data) or 1, usage)
     split, split_ending = relayed(data, size, usage)
     assert ending == split_ending, (ending, split_ending)
+    assert said(whole) == said(split)
     if ending == "done":
-        assert said(whole) == said(split)
         assert whole.endswith(DONE)
     for event in said(split):
         judge(event, usage)

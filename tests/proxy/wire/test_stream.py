@@ -163,6 +163,15 @@ def test_what_came_in_one_read_with_a_failure_is_not_lost(broken: bytes) -> None
     assert relayed.left == said
 
 
+def test_a_line_without_end_loses_nothing_before_it() -> None:
+    relayed, said, endless = Stream("m", True), FIRST + chunk({"content": "a"}), b"x" * (MAX_EVENT + 1)
+    with pytest.raises(Failed):
+        relayed.feed(said + endless)
+    assert relayed.left == said
+    relayed = Stream("m", True)
+    assert relayed.feed(said + DONE + endless) == said + DONE
+
+
 def test_one_malformed_event_is_skipped_the_second_fails() -> None:
     """Malformed events never reach the caller."""
     relayed = Stream("strong", False)
