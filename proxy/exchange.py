@@ -149,7 +149,7 @@ class Exchange:
             self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         self._finish()
 
-    def go_on(self) -> None:
+    def keep(self) -> None:
         """The answer is out, and what is left to do takes a while: it is not lost when the server stops meanwhile."""
         if self.task is not None:
             self._protocol.keep(self.task)

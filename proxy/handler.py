@@ -13,8 +13,9 @@ from proxy.errors import InternalError, PointsmanError, Unavailable, Unsupported
 from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.long import Long
+from proxy.means import Means
 from proxy.reading import examine, read, serving, unrenderable
-from proxy.relay import Means, Relaying
+from proxy.relay import Relaying
 from proxy.runtime import Holder, Service, Snapshot
 from proxy.wire.body import parse, parse_in_steps
 from proxy.wire.bounds import Bounds
@@ -173,6 +174,8 @@ class Chat:
 
     def _leave(self, exchange: Exchange, account: Account, relaying: Relaying | None) -> tuple[str, str | None]:
         """The request was cut off: the client left, or the server stops. What was used is booked all the same."""
+        if relaying is not None and relaying.served:
+            return "ok", None  # the caller has had all of it
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")

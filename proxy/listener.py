@@ -132,7 +132,10 @@ class Listener:
             for connection in list(self._connections):
                 if isinstance(connection, Protocol):
                     connection.cancel()
-        await self._requests.wait_empty(self._goodbye)
+        if not await self._requests.wait_empty(self._goodbye):
+            for request in list(self._requests):  # its answer is out, and what is left to do takes too long
+                request.cancel()
+            await self._requests.wait_empty(HURRY)
         await self._connections.wait_empty(self._goodbye)
         for connection in list(self._connections):
             connection.transport.abort()  # a client that does not read its last words

@@ -7,7 +7,6 @@ status is held meanwhile. After it, a failure is an event in the stream.
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import field
 from typing import Any, Final, cast
 
 from policies.decision import Decision
@@ -18,39 +17,26 @@ from proxy.exchange import Exchange
 from proxy.heads import Heads
 from proxy.hedging import Race, hedged
 from proxy.hold import WAITING, Hold
-from proxy.meter.baseline import Learned
-from proxy.orphans import Orphans
+from proxy.means import Means
 from proxy.retrying import Retrying, Silent, Wait
 from proxy.runtime import Endpoint, Model
 from proxy.sending import encoded
-from proxy.upstreams.balance import Place, Rotation, Rotations, Turn
+from proxy.upstreams.balance import Place, Rotation, Turn
 from proxy.upstreams.base import Call, Failed, Reply
 from proxy.upstreams.classify import classify, from_error_object
 from proxy.upstreams.redact import secrets_of
-from proxy.upstreams.registry import Upstreams
 from proxy.wire import answer
 from proxy.wire.stream import Stream
 from routes import failure
 from routes.chat import with_stream_usage
 from routes.effects import Relay, Relayed
-from routes.value import value
 
 CHAT = b"/chat/completions"
 MAX_ANSWER = 64 * 1024 * 1024  # bytes of a JSON answer kept to be judged
 MAX_HELD = 256 * 1024  # bytes of a stream's events before its first content
-ANSWERED: Final = Relayed()
 REST = 0.5  # seconds for a stream's body to end after its [DONE]
+ANSWERED: Final = Relayed()  # one for all: nobody may change it
 MAX_ERROR = 256 * 1024  # bytes of an error's body read: servers quote the request they refuse
-
-
-@value
-class Means:
-    """What calling models takes: one of each for a worker."""
-
-    upstreams: Upstreams
-    rotations: Rotations
-    learned: Learned
-    orphans: Orphans = field(default_factory=Orphans)
 
 
 class Relaying:
@@ -316,8 +302,9 @@ class Relaying:
             exchange.write(out)
             await self._flow(reply, stream, deadlines)
         except Failed as failed:
-            if not (stream.is_whole or stream.done):
+            if self.stream is not stream or not (stream.is_whole or stream.done):
                 raise deadlines.explain(failed, stream.content) from None
+            exchange.write(stream.left)
             exchange.write(stream.end())  # all that is missing is [DONE], or the usage
         finally:
             account.waited += time.perf_counter() - waited  # after the first content nearly all time is waiting
@@ -352,7 +339,7 @@ class Relaying:
 
     async def _rest(self, reply: Reply) -> None:
         """After [DONE], let the body end too, so that the connection can serve again; but not for long."""
-        self.exchange.go_on()
+        self.exchange.keep()
         until = self._loop.time() + REST
         waited = time.perf_counter()
         try:
@@ -439,6 +426,8 @@ class Relaying:
         account.saw_content()
         self.committed = True
         data, self.answer = self.answer or b"", None
+        if self.race is not None:
+            self.exchange.keep()  # the race has yet to end
         self.exchange.reply(200, self.heads.whole(account, self.decision, trial.route), data)
 
     def _remember(self, failed: Failed) -> None:

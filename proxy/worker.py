@@ -13,6 +13,7 @@ from proxy.errors import ConfigError
 from proxy.handler import Chat
 from proxy.life import Life
 from proxy.listener import Listener, ours
+from proxy.means import Means
 from proxy.meter import log as lines
 from proxy.meter.baseline import Learned
 from proxy.meter.cells import State
@@ -21,7 +22,6 @@ from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
 from proxy.orphans import Orphans
 from proxy.pressure import Pressure, room
-from proxy.relay import Means
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
 from proxy.tasks import Tasks

@@ -21,6 +21,7 @@ ELSEWHERE = {
     # the request path: real requests
     "proxy/app.py": "proxy/test_server.py",
     "proxy/exchange.py": "proxy/test_server.py",
+    "proxy/means.py": "proxy/test_server.py",
     "proxy/upstreams/stream.py": "proxy/upstreams/test_contract.py",
     # processes: real ones
     "proxy/__main__.py": "proxy/cli/test_main.py",

@@ -83,7 +83,7 @@ class Learned:
     def observe(self, model: str, prompt_chars: int, output_chars: int, usage: Usage) -> None:
         """Learn from an answer with reported usage. Leave out requests with images: those have no characters."""
         ratios = self._ratios.get(model)
-        if ratios is None:
+        if ratios is None:  # `setdefault` would make one each time
             ratios = self._ratios[model] = Ratios()
         ratios.add(prompt_chars, output_chars, usage)
 

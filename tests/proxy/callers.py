@@ -24,12 +24,6 @@ def body(text: str = HELLO, model: str = "p", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
 
 
-def chunk(text: str, finish: str | None = None) -> bytes:
-    """An event of a model's stream."""
-    choice = {"index": 0, "delta": {"content": text} if finish is None else {}, "finish_reason": finish}
-    return b"data: " + json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode() + b"\n\n"
-
-
 def paced(tokens: int, pace: float = 0.02) -> str:
     """A message that the stand-in answers with so many tokens, one each `pace` seconds."""
     return f"[[fault pace={pace} tokens={tokens}]]"

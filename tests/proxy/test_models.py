@@ -12,9 +12,10 @@ from proxy.books import Books
 from proxy.handler import Chat
 from proxy.life import Life
 from proxy.listener import Listener, address_of, bind, ours
+from proxy.means import Means
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
-from proxy.relay import Means
+from proxy.orphans import Orphans
 from proxy.runtime import Holder, Snapshot
 from proxy.tasks import Tasks
 from proxy.upstreams.balance import Rotations
@@ -27,7 +28,7 @@ SEARCH, NIGHT = "sk-search-0123456789", "sk-night-0123456789"
 async def client(snapshot: Snapshot) -> AsyncIterator[httpx.AsyncClient]:
     """The application on a real listener in this process."""
     tasks, sock, holder = Tasks(), bind("127.0.0.1:0"), Holder(snapshot)
-    chat = Chat(holder, Means(Upstreams(), Rotations(), Learned()), Meters("0"), Books([]))
+    chat = Chat(holder, Means(Upstreams(), Rotations(), Learned(), Orphans()), Meters("0"), Books([]))
     listener = Listener(ours(App(holder, chat, Life())), sock, tasks)
     url = f"http://{address_of(sock)}"
     await listener.start()

@@ -1,13 +1,11 @@
 """With what body an endpoint is asked, and for how long a caller may take nothing. Attempts are in `test_chat`
 and `test_pools`."""
 
-import contextlib
+import asyncio
 import json
 import signal
 import socket
-import threading
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import orjson
@@ -20,7 +18,15 @@ from proxy.standins.standin import StandIn
 from proxy.upstreams.base import Target
 from routes.params import DIALECTS, Params
 from tests.harness import Proxy
-from tests.proxy.callers import body, chunk
+from tests.proxy.callers import body
+from tests.proxy.upstreams.rawserver import Peer, RawServer
+
+
+def chunk(text: str, finish: str | None = None) -> bytes:
+    """An event of a model's stream."""
+    choice = {"index": 0, "delta": {"content": text} if finish is None else {}, "finish_reason": finish}
+    return b"data: " + json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode() + b"\n\n"
+
 
 TARGET = Target("a", "http://127.0.0.1:1")
 
@@ -81,37 +87,8 @@ policies: {{p: {{routes: {{r: {{model: m}}}}, default: r}}}}
             assert "first_content" in answer.json()["error"]["message"]
 
 
-class Saying:
-    """Answers a request with these bytes, in a write each, and keeps the connection. `more` lets it go on."""
-
-    def __init__(self, *answer: bytes) -> None:
-        self._answer = answer
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/v1"
-        self.more = threading.Semaphore(1)
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
-        self._listening.close()
-        self.more.release(len(self._answer))
-        self._thread.join()
-        self._caller.close()
-
-    def _serve(self) -> None:
-        self._caller, _ = self._listening.accept()
-        self._caller.recv(65536)
-        for part in self._answer:
-            self.more.acquire()
-            with contextlib.suppress(OSError):
-                self._caller.sendall(part)
-
-
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-TOLD = [chunk("so"), chunk(" far")]
+STOP, DONE, BAD = chunk("", "stop"), b"data: [DONE]\n\n", b"data: {\n\n"
 
 
 def piece(*events: bytes) -> bytes:
@@ -119,38 +96,78 @@ def piece(*events: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def config(model: Saying) -> str:
+def config(model: RawServer, more: str = "") -> str:
     return f"""
 version: 1
 server: {{announce: 0s, drain: 0s}}
-models: {{m: {{base_url: "{model.base_url}", price: {{input: 1, output: 1}}}}}}
+retries: {{pause: 0s}}
+models: {{m: {{base_url: "{model.url}", price: {{input: 1, output: 1}}{more}}}}}
 policies: {{p: {{model: m}}}}
 """
 
 
-def test_content_that_comes_with_an_error_goes_out_before_it() -> None:
+async def told(*pieces: bytes) -> tuple[int, bytes, bytes]:
+    """What a caller is told of these: status, first part, and the rest. All but the first come once that was read."""
+    go_on = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(HEAD + pieces[0])
+        await go_on.wait()
+        for each in pieces[1:]:
+            await peer.write(each)
+        await peer.gone()
+
+    async with RawServer(script).running() as model, httpx.AsyncClient() as client:
+        with Proxy(config(model)) as proxy:
+            asked: dict[str, Any] = {"url": f"{proxy.base_url}/chat/completions", "json": body("", stream=True)}
+            async with client.stream("POST", **asked) as answer:
+                parts = answer.aiter_raw()
+                first = await anext(parts)
+                go_on.set()
+                return answer.status_code, first, b"".join([part async for part in parts])
+
+
+async def test_content_that_comes_with_an_error_goes_out_before_it() -> None:
     """In one read; the first content came before, so that no other answer is possible."""
     error = b'data: {"error":{"message":"overloaded"}}\n\n'
-    with Saying(HEAD + piece(TOLD[0]), piece(TOLD[1], error)) as model, Proxy(config(model)) as proxy:
-        asked: dict[str, Any] = {"url": f"{proxy.base_url}/chat/completions", "json": body("", stream=True)}
-        with httpx.stream("POST", **asked) as answer:
-            parts = answer.iter_raw()
-            assert next(parts) == TOLD[0]
-            model.more.release()
-            rest = b"".join(parts)
-    assert rest.startswith(TOLD[1])
-    assert b'"error":{"message"' in rest[len(TOLD[1]) :]
-    assert b"[DONE]" not in rest
+    status, first, rest = await told(piece(chunk("so")), piece(chunk(" far"), error))
+    assert (status, first) == (200, chunk("so"))
+    assert rest.startswith(chunk(" far"))
+    assert b'"error":{"message"' in rest
+    assert DONE not in rest
 
 
-def test_a_stop_after_done_is_no_cut() -> None:
+async def test_content_that_comes_with_malformed_events_behind_the_end_goes_out() -> None:
+    """The answer is whole, whatever the model says after it."""
+    status, first, rest = await told(piece(chunk("so")), piece(chunk(" far"), STOP, BAD, BAD))
+    assert (status, first, rest) == (200, chunk("so"), chunk(" far") + STOP + DONE)
+
+
+async def test_all_that_comes_with_malformed_events_at_once_is_no_answer() -> None:
+    """Nothing of it has gone out: another may answer."""
+    status, first, _ = await told(piece(chunk("so"), STOP, BAD, BAD))
+    assert status == 502
+    assert json.loads(first)["error"]["code"] == "upstream_bad_answer"
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+@pytest.mark.parametrize("more", ["", ", bills_after_disconnect: true"])
+async def test_a_stop_after_done_is_no_cut(more: str, signals: int) -> None:
     """The caller has it all; only the model server has not ended its body yet, and is waited for a little."""
-    whole = HEAD + piece(*TOLD, chunk("", "stop"), b"data: [DONE]\n\n")
-    with Saying(whole) as model, Proxy(config(model)) as proxy:
-        asked: dict[str, Any] = {"url": f"{proxy.base_url}/chat/completions", "json": body("", stream=True)}
-        with httpx.stream("POST", **asked) as answer:
-            assert b"".join(answer.iter_raw()).endswith(b"[DONE]\n\n")
-            proxy.signal(signal.SIGTERM)
-        (line,) = proxy.requests(1)  # it is in the books, and whole
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.write(HEAD + piece(chunk("so"), STOP, DONE))
+        await peer.gone()
+
+    async with RawServer(script).running() as model, httpx.AsyncClient() as client:
+        with Proxy(config(model, more)) as proxy:
+            asked: dict[str, Any] = {"url": f"{proxy.base_url}/chat/completions", "json": body("", stream=True)}
+            async with client.stream("POST", **asked) as answer:
+                assert b"".join([part async for part in answer.aiter_raw()]).endswith(DONE)
+                for _ in range(signals):
+                    proxy.signal(signal.SIGTERM)
+            (line,) = await asyncio.to_thread(proxy.requests, 1)  # it is in the books, and whole
     assert (line["outcome"], line["status"]) == ("ok", 200)
     assert [each["result"] for each in line["attempts"]] == ["ok"]

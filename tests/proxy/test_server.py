@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 import structlog
@@ -16,14 +16,17 @@ import uvloop
 from uvicorn.server import ServerState
 
 from proxy import server
+from proxy.account import Account
 from proxy.app import App
 from proxy.books import Books
 from proxy.config.load import load
+from proxy.errors import Unavailable
 from proxy.handler import Chat
 from proxy.life import Life
+from proxy.means import Means
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
-from proxy.relay import Means
+from proxy.orphans import Orphans
 from proxy.runtime import Holder, Limits
 from proxy.server import Protocol
 from proxy.settled import Settled
@@ -142,8 +145,9 @@ class Rig:
         self.meters = Meters("test")
         self.meters.use(loaded.snapshot)
         self.books = Books([self.meters.settled, self.settled.append])
-        means = Means(cast(Any, self.model), Rotations(), Learned())
-        self.app = App(holder, Chat(holder, means, self.meters, self.books), Life())
+        means = Means(cast(Any, self.model), Rotations(), Learned(), Orphans())
+        self.chat = Chat(holder, means, self.meters, self.books)
+        self.app = App(holder, self.chat, Life())
         self.state = ServerState()
 
     def protocol(self) -> Protocol:
@@ -563,3 +567,30 @@ async def test_draining_closes_an_idle_connection(rig: Rig) -> None:
     assert not wire.closed
     protocol.shutdown()
     await closed(wire)
+
+
+class Purse:
+    """A ledger that lends a few times, and notes what comes back."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.settled: list[str] = []
+
+    async def reserve(self, account: Account) -> Self:
+        if not self.times:
+            raise Unavailable("the budget is spent", code="budget_spent")
+        self.times -= 1
+        return self
+
+    def settle(self, settled: Settled) -> None:
+        self.settled.append(settled.id)
+
+
+async def test_a_ledger_is_asked_before_a_call_and_told_after_it(rig: Rig) -> None:
+    rig.chat.ledger = purse = Purse(1)
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD + GOOD)
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [200, 503]
+    assert len(rig.model.calls) == 1
+    assert purse.settled == [rig.settled[0].id]

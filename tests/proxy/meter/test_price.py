@@ -38,7 +38,9 @@ def oracle(written: dict[str, Any], usage: Usage) -> Fraction:
 @given(rates(optional=False), st.dictionaries(st.integers(1, 10**7), rates(optional=True), max_size=3), usages)
 def test_cost_is_exact(written: dict[str, Any], tiers: dict[int, Any], usage: Usage) -> None:
     written = {**written, "above": tiers}
-    assert Fraction(prices.from_config(written).cost(usage).total, PICO) == oracle(written, usage)
+    price = prices.from_config(written)
+    assert Fraction(price.cost(usage).total, PICO) == oracle(written, usage)
+    assert price.total(usage) == price.cost(usage).total
 
 
 @given(rates(optional=False), usages, usages)
