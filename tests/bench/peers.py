@@ -1,13 +1,12 @@
 """Other gateways, each in a virtual environment of its own that is thrown away with the run."""
 
 import subprocess
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.bench.process import SUBJECT_CORE, Broken, Process, free_ports
-from tests.bench.subjects import KEY, WORKLOADS, Address, Origins, Starter, Subject
+from tests.bench.subjects import KEY, WORKLOADS, Address, Origins, Starter, Subject, interpreter
 
 INSTALL_S = 180
 # Known versions only: the releases 1.82.7 and 1.82.8 of litellm were malware.
@@ -20,7 +19,7 @@ def install(folder: Path, requirement: str) -> Path:
     home = folder / requirement.partition("=")[0].partition("[")[0]
     python = home / "bin" / "python"
     if not python.exists():
-        venv.create(home, with_pip=True)
+        subprocess.run([interpreter(), "-m", "venv", home], capture_output=True, check=True)
         command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", requirement]
         try:
             subprocess.run(command, capture_output=True, timeout=INSTALL_S, check=True)

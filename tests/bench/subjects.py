@@ -130,7 +130,7 @@ def interpreter() -> str:
     """The Python that Pointsman is measured on: the system's of this version, where there is one.
 
     Distributions and the image have theirs optimised by profile and at link time; one that was built here for
-    development (by pyenv, say) is not, unless somebody asked for it, and takes a fifth more.
+    development (by pyenv, say) is not, unless somebody asked for it: it takes a fifth more instructions.
     """
     systems = Path(f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}")
     return str(systems) if systems.exists() else sys.executable

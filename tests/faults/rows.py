@@ -12,10 +12,10 @@ RESULTS = FOLDER / "RESULTS.md"
 PRODUCT = ("proxy", "routes", "policies", "pyproject.toml")
 HEAD = """# Faults: required and measured
 
-Written by `make faults`; each row is one or more scenarios in this folder, in its long form. Measured on {cores}
-cores that everything shares: clients, model servers and proxy. `product` is the last commit that changed
-{product}, with a `+` where more was changed since; `runs` counts the runs in a
-row of that product that met it.
+Written by `make faults`, `make soak` and `make fuzz`; each row is one or more scenarios in this folder, in its long
+form. Measured on {cores} cores that everything shares: clients, model servers and proxy. `product` is the last commit
+that changed {product}, with a `+` where more was changed since; `runs` counts the
+runs in a row of that product that met it.
 
 | row | fault | required | measured | met | runs | product | date |
 | --- | --- | --- | --- | --- | --- | --- | --- |

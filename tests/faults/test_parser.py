@@ -1,4 +1,4 @@
-"""Rows 20 and 25: the parser of streams alone, under every split and under damage."""
+"""Rows 20, 25 and 25b: the parser of streams alone, under every split and under damage."""
 
 import json
 import os
@@ -127,6 +127,7 @@ def test_damage_is_never_a_crash(form: Form, rows: Rows) -> None:
 
 
 GUIDED = "POINTSMAN_FUZZ"  # seconds; `make fuzz` says thirty minutes
+SETTLES = 16  # MB by which the fuzzer's own memory still grows, with the corpus that it keeps
 FUZZER = Path(sys.prefix, "fuzz")  # atheris and what it finds; no dependency
 
 
@@ -145,14 +146,16 @@ def test_a_guided_fuzzer_finds_nothing(rows: Rows) -> None:
     told = done.stderr
     runs = re.search(r"^Done (\d+) runs", told, re.MULTILINE)
     memory = [int(megabytes) for megabytes in re.findall(r"rss: (\d+)Mb", told)]
+    assert runs, told[-2000:]
+    assert done.returncode == 0, told[-2000:]
     assert memory, told[-2000:]
     grown = memory[-1] - memory[len(memory) // 2]
+    if int(seconds) < 1800:
+        return  # not what the row asks for
     rows.add(
         "25b",
-        f"{int(seconds) / 60:g} minutes of damage to the upstream's bytes, guided by what it reaches",
-        "0 crashes, 0 leaks, 0 hangs over 50 ms (CPU)",
-        f"{int(runs[1]):,} streams; {grown:+d} MB in the second half of what it reached"
-        if runs
-        else " ".join(told[-300:].split()),
-        done.returncode == 0 and runs is not None and grown <= 16,
+        "30 minutes of damage to the upstream's bytes, guided by what it reaches (atheris)",
+        f"0 crashes, 0 hangs over 50 ms (CPU); no leak: ≤ {SETTLES} MB in its second half",
+        f"{int(runs[1]):,} streams, 0 crashes; {grown:+d} MB",
+        grown <= SETTLES,
     )
