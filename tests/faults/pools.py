@@ -132,6 +132,12 @@ class Server:
             found: list[dict[str, Any]] = json.load(answer)
         return found
 
+    def misbehave(self, fault: str) -> None:
+        """From now on, for as many requests as a scenario sends."""
+        script = "\n".join([fault] * 20_000).encode()
+        with urllib.request.urlopen(self.base_url.removesuffix("/v1") + "/script", script, timeout=10) as answer:
+            answer.read()
+
     def signal(self, number: int) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
