@@ -171,6 +171,8 @@ class Exchange:
             return False
         self.started = True
         self.status = status
+        if not self.received:
+            self.keep_alive = False  # what is left of its body will not be read, so no other request can follow it
         return True
 
     def _hop(self) -> bytes:

@@ -258,11 +258,16 @@ def test_a_body_that_says_it_is_too_large_is_not_read(raw: Raw) -> None:
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 20 * MAX_BODY])
 def test_a_client_that_sends_too_much_can_read_why(raw: Raw, size: int) -> None:
     """All of it is sent before the answer is read: a closed connection would have been reset by then."""
-    refused(raw.send(post(LARGE.ljust(size))).answer(), 413, "request_too_large")
+    refused_unread(raw.send(post(LARGE.ljust(size))).answer())
 
 
 def test_chunks_are_counted(raw: Raw) -> None:
-    refused(raw.send(chunked(*[b" " * 60_000] * 6)).answer(), 413, "request_too_large")
+    refused_unread(raw.send(chunked(*[b" " * 60_000] * 6)).answer())
+
+
+def refused_unread(answer: Answer) -> None:
+    """A client's pool must know at once that the connection is at its end, or it sends its next request there."""
+    assert refused(answer, 413, "request_too_large").headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 40 * MAX_BODY])
