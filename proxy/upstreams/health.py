@@ -18,6 +18,7 @@ FIRST_COOLING: Final = 1.0  # seconds after a 429 that names no time; doubles wi
 LONGEST_COOLING: Final = 60.0  # of those: what a server names itself is obeyed
 JITTER: Final = 0.5  # an ejection lasts up to this share longer, so that workers do not return in step
 LOWEST_RAMP: Final = 0.1  # of its weight, in the moment an endpoint comes back
+FADING: Final = 3.0  # windows without a call in which half of what is known of its failures is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Health:
     __slots__ = (
         "_failed",
         "_half_ends",
+        "_known",
         "_old_failed",
         "_old_total",
         "_out_for",
@@ -87,6 +89,7 @@ class Health:
         self._refusals = 0
         self._total = self._failed = self._old_total = self._old_failed = 0  # of two halves of the window
         self._half_ends = 0.0
+        self._known = 0.0  # the share of failures before them
 
     def state(self, now: float) -> int:
         if self.is_out:
@@ -114,13 +117,20 @@ class Health:
         return bool(whole.waiting or streamed.waiting)
 
     def failing(self, now: float, rules: Ejection) -> float:
-        """The share of failures of late, where there are not enough to eject it."""
-        if not (self._failed or self._old_failed) or now >= self._half_ends + rules.window / 2:
+        """The share of failures of late, where there are not enough to eject it.
+
+        What was known before stands for the calls that are missing of `requests`, and fades while none come. One that
+        fails now and then is left to others, so it gets few calls: were it judged by those alone, it would be well
+        again as soon as its failures are older than the window, and as many requests would find out that it is not.
+        """
+        failed: float = self._failed + self._old_failed
+        if not (failed or self._known):
             return 0.0
-        failed, total = self._failed, self._total
-        if now < self._half_ends:
-            failed, total = failed + self._old_failed, total + self._old_total
-        return failed / total if total >= rules.requests else 0.0
+        total = self._total + self._old_total
+        failed += self._known * max(0, rules.requests - total)
+        share = min(1.0, failed / max(rules.requests, total))
+        idle = max(0.0, now - self._half_ends) / rules.window
+        return share * math.exp2(-idle / FADING)
 
     # --- a call
 
@@ -213,10 +223,12 @@ class Health:
             self.back = now
             self.consecutive = self.streak = 0
             self._total = self._failed = self._old_total = self._old_failed = 0
+            self._known = 0.0
 
     def _turn(self, now: float, rules: Ejection) -> None:
         """Begin a new half of the window; the one before it still counts if it has just ended."""
         half = rules.window / 2
+        self._known = self.failing(now, rules)
         recent = now < self._half_ends + half
         self._old_total, self._old_failed = (self._total, self._failed) if recent else (0, 0)
         self._total = self._failed = 0

@@ -98,6 +98,49 @@ def test_old_failures_are_forgotten() -> None:
     assert not fail(health, 10.1)
 
 
+def test_failures_now_and_then_are_remembered_while_hardly_any_calls_come() -> None:
+    """And forgotten little by little: neither at once, nor never."""
+    health = Health()
+    for number in range(21):
+        fail(health, number / 10) if number % 3 == 0 else answer(health, number / 10)
+    known = health.failing(2.0, RULES)
+    assert known == pytest.approx(1 / 3)
+    shares = [health.failing(now, RULES) for now in range(5, 200)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[10] > known * 0.7  # the window has passed
+    assert shares[-1] < known * 0.02
+    before = health.failing(30.0, RULES)
+    answer(health, 30.0)
+    assert before * 0.9 < health.failing(30.0, RULES) < before
+    fail(health, 30.0)
+    assert before < health.failing(30.0, RULES) < before + 0.05
+
+
+def test_good_answers_take_the_place_of_what_was_remembered() -> None:
+    health = Health()
+    for now in range(30):
+        fail(health, 0.1 * now) if now % 3 == 0 else answer(health, 0.1 * now)
+    for number in range(60):
+        answer(health, 20 + number / 2)
+    assert health.failing(50.0, RULES) < 0.01
+
+
+def test_one_failure_among_few_calls_says_little() -> None:
+    health = Health()
+    fail(health, 0.0)
+    assert health.failing(0.0, RULES) == pytest.approx(1 / RULES.requests)
+    assert Health().failing(0.0, RULES) == 0.0
+
+
+@given(events=st.lists(st.tuples(st.booleans(), st.floats(0, 20)), max_size=200))
+def test_a_share_is_a_share(events: list[tuple[bool, float]]) -> None:
+    health, now = Health(), 0.0
+    for good, pause in events:
+        now += pause
+        answer(health, now) if good else fail(health, now)
+        assert 0.0 <= health.failing(now, RULES) <= 1.0
+
+
 def test_a_stream_that_breaks_later_counts_as_one_request() -> None:
     """Every answer begins well and breaks: ejected by the share, though never by failures in a row."""
     health = Health()
