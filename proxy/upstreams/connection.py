@@ -21,8 +21,7 @@ from routes import failure
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, 1xx answers before it included; trailers likewise
 MAX_FIELDS: Final = 200  # different header names
 UNREAD: Final = 32 * 1024  # bytes nobody has read yet at which the socket is left alone
-READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
-TURN: Final = 3  # full reads in a turn of the loop that are handed on at once
+READ: Final = 64 * 1024  # bytes taken from the socket at a time: each time costs more than the bytes
 SLICE: Final = 256 * 1024  # bytes of a large request body given to the transport at a time
 EARLY: Final = 0.002  # seconds a timer may fire early: uvloop's clock ticks in milliseconds
 
@@ -83,7 +82,6 @@ class Connection(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._decoder: Decoder | None = None
         self._late = 0  # looks in a row after their deadline
-        self._full_reads = 0  # in a row
         self._take: Take | None = None  # whom the body is poured to
         self._refusal: Exception | None = None  # what it raised
 
@@ -221,7 +219,6 @@ class Connection(asyncio.BufferedProtocol):
 
     def _breathe(self) -> None:
         """Read on in the loop's next turn: others want theirs, and a loop reads one socket many times in a turn."""
-        self._full_reads = 0
         self._transport.pause_reading()
         self._loop.call_soon(self._read_on)
 
@@ -331,8 +328,7 @@ class Connection(asyncio.BufferedProtocol):
             self._head_bytes = 0
             take = self._take
             if take is not None:
-                self._full_reads = self._full_reads + 1 if size == READ else 0
-                if self._full_reads >= TURN:
+                if size == READ:  # there is more
                     self._breathe()
                 if self._hand_on(take) and not self._is_over():
                     return

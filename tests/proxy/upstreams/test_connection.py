@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from proxy.upstreams.base import Call, Failed
-from proxy.upstreams.connection import READ, TURN, UNREAD
+from proxy.upstreams.connection import READ, UNREAD
 from tests.proxy.upstreams.conftest import PoolOf, Serve, fetch, read_all, soon
 from tests.proxy.upstreams.rawserver import Peer, always, answer, once
 
@@ -204,4 +204,4 @@ class TestTurns:
         ticking[-1].cancel()
         reply.close()
         assert sum(taken.values()) == len(body)
-        assert max(list(taken.values())[1:]) <= 2 * TURN * READ
+        assert max(list(taken.values())[1:]) <= 2 * READ
