@@ -1,4 +1,4 @@
-"""What calling models takes, one of each for a worker: what a request's own story is told with."""
+"""What a worker's requests share to call models with."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from proxy.upstreams.registry import Upstreams
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """Each outlives requests and reloads."""
+    """One of each in a worker; they outlive requests and reloads."""
 
     upstreams: Upstreams
     rotations: Rotations
