@@ -19,6 +19,7 @@ LONGEST_COOLING: Final = 60.0  # of those: what a server names itself is obeyed
 JITTER: Final = 0.5  # an ejection lasts up to this share longer, so that workers do not return in step
 LOWEST_RAMP: Final = 0.1  # of its weight, in the moment an endpoint comes back
 FADING: Final = 3.0  # windows without a call in which half of what is known of its failures is forgotten
+FORGOTTEN: Final = 0.01  # a share of failures: less than it is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Health:
         self._refusals = 0
         self._total = self._failed = self._old_total = self._old_failed = 0  # of two halves of the window
         self._half_ends = 0.0
-        self._known = 0.0  # the share of failures before them
+        self._known = 0.0  # the share of failures before them; 0 also where too few calls told it
 
     def state(self, now: float) -> int:
         if self.is_out:
@@ -117,18 +118,19 @@ class Health:
         return bool(whole.waiting or streamed.waiting)
 
     def failing(self, now: float, rules: Ejection) -> float:
-        """The share of failures of late, where there are not enough to eject it.
+        """The share of failures of late, where there are not enough to eject it; 0 until `requests` calls tell it.
 
-        What was known before stands for the calls that are missing of `requests`, and fades while none come. One that
-        fails now and then is left to others, so it gets few calls: were it judged by those alone, it would be well
-        again as soon as its failures are older than the window, and as many requests would find out that it is not.
+        From then on what was known stands for the calls that are missing of so many, and fades while none come. One
+        that fails now and then is left to others, so it gets few calls: were it judged by those alone, it would be
+        well again as soon as its failures are older than the window, and as many requests would find out that it is
+        not.
         """
         failed: float = self._failed + self._old_failed
-        if not (failed or self._known):
-            return 0.0
         total = self._total + self._old_total
-        failed += self._known * max(0, rules.requests - total)
-        share = min(1.0, failed / max(rules.requests, total))
+        missing = max(0, rules.requests - total)
+        if not (self._known or (failed and not missing)):
+            return 0.0
+        share = min(1.0, (failed + missing * self._known) / (total + missing))
         idle = max(0.0, now - self._half_ends) / rules.window
         return share * math.exp2(-idle / FADING)
 
@@ -228,7 +230,8 @@ class Health:
     def _turn(self, now: float, rules: Ejection) -> None:
         """Begin a new half of the window; the one before it still counts if it has just ended."""
         half = rules.window / 2
-        self._known = self.failing(now, rules)
+        known = self.failing(now, rules)
+        self._known = known if known >= FORGOTTEN else 0.0
         recent = now < self._half_ends + half
         self._old_total, self._old_failed = (self._total, self._failed) if recent else (0, 0)
         self._total = self._failed = 0
