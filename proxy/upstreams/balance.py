@@ -19,7 +19,9 @@ from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
-FAILING: Final = 8.0  # times its share of failures an endpoint counts as busier: at 20 % it is clearly so
+FAILING: Final = (
+    16.0  # times its share of failures an endpoint counts for less: at 10 % it is clearly busier than others
+)
 FILLS: Final = 3.0  # slow starts until one that came back has as many long answers under way as the others
 LOOK: Final = 0.05  # seconds between two looks at who has fallen silent
 NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
@@ -142,10 +144,11 @@ class Rotation:
         return place.weight * place.health.ramp(now, self.ejection)
 
     def _lighter(self, ready: Sequence[Place], now: float) -> Place:
-        """Draw two by weight; the first, unless it is clearly busier or slower."""
+        """Draw two by weight, less for failures; the first, unless it is clearly busier or slower."""
         if len(ready) == 1:
             return ready[0]
-        shares = [self._share(place, now) for place in ready]
+        failing = [place.health.failing(now, self.ejection) for place in ready]
+        shares = [self._share(place, now) / (1 + FAILING * rate) for place, rate in zip(ready, failing, strict=True)]
         first = _draw(shares, self._chance())
         share, shares[first] = shares[first], 0.0
         if sum(shares) <= 0:
@@ -153,14 +156,11 @@ class Rotation:
         second = _draw(shares, self._chance())
         one, other = ready[first], ready[second]
         load = (one.health.in_flight + 1) / share / ((other.health.in_flight + 1) / shares[second])
-        if not one.health.in_flight:
+        if not one.health.in_flight and not failing[first]:
             load = min(load, 1.0)  # an idle one is not busy, however small its share
         if now - other.health.back < FILLS * self.ejection.slow_start:
             load = min(load, 1.0)  # of one that has just come back, idleness says nothing
         load *= slowness(one.health, other.health, now)
-        load *= (1 + FAILING * one.health.failing(now, self.ejection)) / (
-            1 + FAILING * other.health.failing(now, self.ejection)
-        )
         return other if load > CLEARLY else one
 
     # --- refusing

@@ -369,6 +369,20 @@ def test_a_share_of_failures_counts_like_load() -> None:
     assert Counter(name_of(given.choose(100)) for _ in range(300))["a"] > 50, "old failures are forgotten"
 
 
+@pytest.mark.parametrize("busy", [0, 1, 4, 10])
+def test_one_that_fails_now_and_then_is_called_little_also_where_others_are_busy(busy: int) -> None:
+    given = rotation(three())
+    a, b, c = given.places
+    for number in range(60):
+        for place in (b, c):
+            answer(given, place, number / 60)
+        (fail if number % 3 == 0 else answer)(given, a, number / 60)
+    for place in (b, c):
+        for _ in range(busy):
+            given.begin(place)
+    assert Counter(name_of(given.choose(1)) for _ in range(1000))["a"] < 100
+
+
 def test_who_comes_back_is_not_flooded_for_its_idleness() -> None:
     """The others have long answers under way, and it has none."""
     given = rotation(three())
