@@ -1,7 +1,8 @@
 """Which endpoint of a model is called: by priority, health, weight and load; and which takes over when it fails.
 
-Weights come first: they draw two candidates, and the first is only passed over for the second when it is clearly
-busier or slower. So equal endpoints at low load get their weights in the long run, and a slow one is left alone.
+Weights come first: less for failures of late, they draw two candidates, and the first is only passed over for the
+second when it is clearly busier or slower. So equal endpoints at low load get their weights in the long run, and a
+slow one is left alone.
 """
 
 import math
@@ -19,9 +20,7 @@ from routes import failure
 
 PENDING: Final = 8  # connects under way to an endpoint; with more it may be a black hole, and others are asked first
 CLEARLY: Final = 2.5  # times the cost of the other candidate: less may be noise
-FAILING: Final = (
-    16.0  # times its share of failures an endpoint counts for less: at 10 % it is clearly busier than others
-)
+FAILING: Final = 16.0  # times its share of failures, and 1, divides its weight: at 10 % it is clearly busier
 FILLS: Final = 3.0  # slow starts until one that came back has as many long answers under way as the others
 LOOK: Final = 0.05  # seconds between two looks at who has fallen silent
 NOISE: Final = 0.1  # seconds of latency that say nothing of a model: a connection opened, a busy moment
@@ -147,8 +146,8 @@ class Rotation:
         """Draw two by weight, less for failures; the first, unless it is clearly busier or slower."""
         if len(ready) == 1:
             return ready[0]
-        failing = [place.health.failing(now, self.ejection) for place in ready]
-        shares = [self._share(place, now) / (1 + FAILING * rate) for place, rate in zip(ready, failing, strict=True)]
+        penalties = [1 + FAILING * place.health.failure_rate(now, self.ejection) for place in ready]
+        shares = [self._share(place, now) / penalty for place, penalty in zip(ready, penalties, strict=True)]
         first = _draw(shares, self._chance())
         share, shares[first] = shares[first], 0.0
         if sum(shares) <= 0:
@@ -156,8 +155,8 @@ class Rotation:
         second = _draw(shares, self._chance())
         one, other = ready[first], ready[second]
         load = (one.health.in_flight + 1) / share / ((other.health.in_flight + 1) / shares[second])
-        if not one.health.in_flight and not failing[first]:
-            load = min(load, 1.0)  # an idle one is not busy, however small its share
+        if not one.health.in_flight:  # not busy, however small its weight: only its failures count
+            load = min(load, penalties[first] / penalties[second])
         if now - other.health.back < FILLS * self.ejection.slow_start:
             load = min(load, 1.0)  # of one that has just come back, idleness says nothing
         load *= slowness(one.health, other.health, now)

@@ -6,7 +6,6 @@ otherwise waits on one future; one timer per connection serves all deadlines, be
 """
 
 import asyncio
-import threading
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final, cast
@@ -20,8 +19,7 @@ from routes import failure
 
 MAX_HEAD: Final = 64 * 1024  # bytes of an answer's head, 1xx answers before it included; trailers likewise
 MAX_FIELDS: Final = 200  # different header names
-UNREAD: Final = 32 * 1024  # bytes nobody has read yet at which the socket is left alone
-READ: Final = 64 * 1024  # bytes taken from the socket at a time: each time costs more than the bytes
+UNREAD: Final = 32 * 1024  # bytes nobody has read yet beyond which the socket is left alone
 SLICE: Final = 256 * 1024  # bytes of a large request body given to the transport at a time
 EARLY: Final = 0.002  # seconds a timer may fire early: uvloop's clock ticks in milliseconds
 
@@ -30,17 +28,7 @@ class Stale(Exception):
     """The server had closed this idle connection: no byte came back, another connection may try."""
 
 
-class _Room(threading.local):
-    """Where a thread's connections are read into, one after the other: the parser copies what is body."""
-
-    def __init__(self) -> None:
-        self.view = memoryview(bytearray(READ))
-
-
-_room = _Room()
-
-
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.BaseProtocol):
     """A protocol that is its own source of answers. Who holds it (the pool's idle list or a reply) holds its slot."""
 
     # Attributes of the parser's protocol are looked up once, so `on_body` can be the list's own method.
@@ -50,8 +38,8 @@ class Connection(asyncio.BufferedProtocol):
         self._name = name  # the target's, for messages
         self._on_idle_loss = on_idle_loss
         self._loop = asyncio.get_running_loop()
-        self._room = _room.view
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anyone has the connection
+        self._source = self._transport  # the one that is paused while nobody reads
         self._timer: late.Timer | None = None
         self._timer_at = inf
         self._waiter: asyncio.Future[bool] | None = None  # its result: the deadline passed
@@ -186,6 +174,11 @@ class Connection(asyncio.BufferedProtocol):
                 return float(number)
         return inf
 
+    @property
+    def is_poured(self) -> bool:
+        """What comes is handed on at once, and as it comes: decoded, it may be a hundred times as long."""
+        return self._take is not None and self._decoder is None
+
     # Taking
 
     def _taken(self) -> bytes:
@@ -197,8 +190,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._read_paused:
             self._read_paused = False
             self._most_unread = 0  # a slow reader: from now on one piece at a time waits for it
-            if not self._transport.is_closing():
-                self._transport.resume_reading()
+            self._read_on()
         return data if self._decoder is None else self._decoded(data)
 
     def _hand_on(self, take: Take) -> bool:
@@ -219,12 +211,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def _breathe(self) -> None:
         """Read on in the loop's next turn: others want theirs, and a loop reads one socket many times in a turn."""
-        self._transport.pause_reading()
+        self._source.pause_reading()
         self._loop.call_soon(self._read_on)
 
     def _read_on(self) -> None:
-        if not (self._read_paused or self.lost or self._transport.is_closing()):
-            self._transport.resume_reading()
+        if not (self._read_paused or self.lost or self._source.is_closing()):
+            self._source.resume_reading()
 
     def _is_pouring(self) -> bool:
         """Asked afresh, as what has been handed on changes it."""
@@ -306,35 +298,34 @@ class Connection(asyncio.BufferedProtocol):
     # What the transport says
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = self._source = cast("asyncio.Transport", transport)
         self.lost = False
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._room
-
-    def buffer_updated(self, size: int) -> None:
+    def received(self, data: bytes | memoryview, is_full: bool) -> None:
+        """Bytes from the server, which are not kept. `is_full`: as many as one read brings, so there may be more."""
         if not self._active or self._complete:
             # Nobody asked: what comes before a request could pass for the answer to the next one.
             self._can_keep = False
             self.abort()
             return
+        size = len(data)
         self._unread += size
         self._head_bytes += size
         try:
-            self._parser.feed_data(self._room[:size])
+            self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._on_garbage(error)
         if self._chunks:
             self._head_bytes = 0
             take = self._take
             if take is not None:
-                if size == READ:  # there is more
+                if is_full:
                     self._breathe()
                 if self._hand_on(take) and not self._is_over():
                     return
             if self._unread > self._most_unread and not self._read_paused and not self._complete:
                 self._read_paused = True
-                self._transport.pause_reading()
+                self._source.pause_reading()
         elif self._head_bytes > MAX_HEAD and not self._complete:
             self._fail("its answer's head or trailers are too large")
         waiter = self._waiter

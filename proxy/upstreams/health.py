@@ -18,7 +18,7 @@ FIRST_COOLING: Final = 1.0  # seconds after a 429 that names no time; doubles wi
 LONGEST_COOLING: Final = 60.0  # of those: what a server names itself is obeyed
 JITTER: Final = 0.5  # an ejection lasts up to this share longer, so that workers do not return in step
 LOWEST_RAMP: Final = 0.1  # of its weight, in the moment an endpoint comes back
-FADING: Final = 3.0  # windows without a call in which half of what is known of its failures is forgotten
+HALF_LIFE: Final = 3.0  # windows without a call, of what is known of its failures
 FORGOTTEN: Final = 0.01  # a share of failures: less than it is none
 
 
@@ -42,10 +42,10 @@ class Health:
     __slots__ = (
         "_failed",
         "_half_ends",
-        "_known",
         "_old_failed",
         "_old_total",
         "_out_for",
+        "_prior",
         "_refusals",
         "_streak_failed",
         "_streak_open",
@@ -90,7 +90,7 @@ class Health:
         self._refusals = 0
         self._total = self._failed = self._old_total = self._old_failed = 0  # of two halves of the window
         self._half_ends = 0.0
-        self._known = 0.0  # the share of failures before them; 0 also where too few calls told it
+        self._prior = 0.0  # the failure rate when the newer half began; 0: too few calls told it, or it is forgotten
 
     def state(self, now: float) -> int:
         if self.is_out:
@@ -117,22 +117,21 @@ class Health:
         whole, streamed = self.silences
         return bool(whole.waiting or streamed.waiting)
 
-    def failing(self, now: float, rules: Ejection) -> float:
-        """The share of failures of late, where there are not enough to eject it; 0 until `requests` calls tell it.
+    def failure_rate(self, now: float, rules: Ejection) -> float:
+        """The share of failures of late; 0 until `requests` calls within a window tell it.
 
         From then on what was known stands for the calls that are missing of so many, and fades while none come. One
-        that fails now and then is left to others, so it gets few calls: were it judged by those alone, it would be
-        well again as soon as its failures are older than the window, and as many requests would find out that it is
-        not.
+        that fails now and then gets few calls: judged by those alone it would look well as soon as its failures are
+        older than the window, until as many requests again had found out that it is not.
         """
-        failed: float = self._failed + self._old_failed
         total = self._total + self._old_total
         missing = max(0, rules.requests - total)
-        if not (self._known or (failed and not missing)):
+        if missing and not self._prior:
             return 0.0
-        share = min(1.0, (failed + missing * self._known) / (total + missing))
+        failed = self._failed + self._old_failed + missing * self._prior
         idle = max(0.0, now - self._half_ends) / rules.window
-        return share * math.exp2(-idle / FADING)
+        rate = min(1.0, failed / (total + missing)) * math.exp2(-idle / HALF_LIFE)
+        return rate if rate >= FORGOTTEN else 0.0
 
     # --- a call
 
@@ -225,13 +224,12 @@ class Health:
             self.back = now
             self.consecutive = self.streak = 0
             self._total = self._failed = self._old_total = self._old_failed = 0
-            self._known = 0.0
+            self._prior = 0.0
 
     def _turn(self, now: float, rules: Ejection) -> None:
         """Begin a new half of the window; the one before it still counts if it has just ended."""
         half = rules.window / 2
-        known = self.failing(now, rules)
-        self._known = known if known >= FORGOTTEN else 0.0
+        self._prior = self.failure_rate(now, rules)
         recent = now < self._half_ends + half
         self._old_total, self._old_failed = (self._total, self._failed) if recent else (0, 0)
         self._total = self._failed = 0

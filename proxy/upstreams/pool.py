@@ -16,6 +16,7 @@ from proxy.upstreams.address import Addresses, Origin
 from proxy.upstreams.base import Call, Failed, Take, Target, connect_failed
 from proxy.upstreams.connection import Connection, Stale
 from proxy.upstreams.descriptors import Descriptors
+from proxy.upstreams.incoming import Encrypted, Plain
 from proxy.upstreams.request import Heads
 from routes import failure
 
@@ -259,10 +260,14 @@ class Pool:
 
     async def _wrap(self, sock: socket.socket) -> Connection:
         """Make a connection of a connected socket, with TLS where the target has it."""
-        connection = Connection(self._name, self._on_idle_loss)
-        name = self._origin.host if self._context else None  # SNI, and what the certificate must be for
+        connection: Plain | Encrypted
         try:
-            await self._loop.create_connection(lambda: connection, sock=sock, ssl=self._context, server_hostname=name)
+            if self._context is None:
+                connection = Plain(self._name, self._on_idle_loss)
+                await connection.over(sock)
+            else:
+                connection = Encrypted(self._name, self._on_idle_loss)
+                await connection.over(sock, self._context, self._origin.host)
         except BaseException:  # a cancellation may come when the connection is made already
             connection.abort()
             if connection.lost:

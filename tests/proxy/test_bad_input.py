@@ -249,9 +249,14 @@ def test_a_variable_too_long_to_render_is_refused(raw: Raw) -> None:
 LARGE = json.dumps({**GOOD, "user": "u" * MAX_BODY}).encode()
 
 
+def refused_unread(answer: Answer) -> None:
+    """A client's pool must know at once that the connection is at its end, or it sends its next request there."""
+    assert refused(answer, 413, "request_too_large").headers["connection"] == "close"
+
+
 def test_a_body_that_says_it_is_too_large_is_not_read(raw: Raw) -> None:
     head = f"POST /v1/chat/completions HTTP/1.1\r\n{HEAD}content-length: {MAX_BODY + 1}\r\n\r\n"
-    refused(raw.send(head.encode()).answer(), 413, "request_too_large")
+    refused_unread(raw.send(head.encode()).answer())
     assert raw.rest() == b""
 
 
@@ -263,11 +268,6 @@ def test_a_client_that_sends_too_much_can_read_why(raw: Raw, size: int) -> None:
 
 def test_chunks_are_counted(raw: Raw) -> None:
     refused_unread(raw.send(chunked(*[b" " * 60_000] * 6)).answer())
-
-
-def refused_unread(answer: Answer) -> None:
-    """A client's pool must know at once that the connection is at its end, or it sends its next request there."""
-    assert refused(answer, 413, "request_too_large").headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("size", [MAX_BODY + 1, 40 * MAX_BODY])

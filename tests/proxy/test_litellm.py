@@ -164,7 +164,7 @@ def test_tools(client: openai.OpenAI, stream: bool) -> None:
 def test_failures_have_their_classes(
     client: openai.OpenAI, vendor: StandIn, fault: str, status: int, code: str | None, stream: bool
 ) -> None:
-    vendor.then(*[fault] * 6)  # three calls while retries are left; LiteLLM's client makes two of one that is reset
+    vendor.then(*[fault] * 6)  # at most three calls; where one is reset, LiteLLM's client makes it twice
     with pytest.raises(openai.APIStatusError) as failed:
         list(client.chat.completions.create(model="haiku", messages=ASK, stream=stream))
     assert failed.value.status_code == status

@@ -355,8 +355,8 @@ def test_weights_of_nothing_leave_nobody_without(key: str | None) -> None:
 # --- endpoints that are unwell
 
 
-def test_a_share_of_failures_counts_like_load() -> None:
-    """Never five in a row, and not half: it is not ejected, but called little."""
+def one_fails_a_third() -> Rotation:
+    """`a`: never five in a row, and not half, so it is not ejected."""
     given = rotation(three())
     a, b, c = given.places
     for number in range(60):
@@ -364,23 +364,31 @@ def test_a_share_of_failures_counts_like_load() -> None:
             answer(given, place, number / 60)
         (fail if number % 3 == 0 else answer)(given, a, number / 60)
     assert a.health.state(1) == IN
-    found = Counter(name_of(given.choose(1)) for _ in range(300))
-    assert found["a"] == 0
-    assert Counter(name_of(given.choose(100)) for _ in range(300))["a"] > 50, "old failures are forgotten"
+    return given
 
 
-@pytest.mark.parametrize("busy", [0, 1, 4, 10])
+def test_a_share_of_failures_counts_like_load() -> None:
+    given = one_fails_a_third()
+    assert "a" not in names(given, 1, 300)
+    assert Counter(name_of(given.choose(100)) for _ in range(300))["a"] > 50, "what is known of it fades"
+
+
+@pytest.mark.parametrize("busy", [1, 4, 10])
 def test_one_that_fails_now_and_then_is_called_little_also_where_others_are_busy(busy: int) -> None:
-    given = rotation(three())
-    a, b, c = given.places
-    for number in range(60):
-        for place in (b, c):
-            answer(given, place, number / 60)
-        (fail if number % 3 == 0 else answer)(given, a, number / 60)
-    for place in (b, c):
+    given = one_fails_a_third()
+    for place in given.places[1:]:
         for _ in range(busy):
             given.begin(place)
     assert Counter(name_of(given.choose(1)) for _ in range(1000))["a"] < 100
+
+
+def test_one_of_little_weight_is_called_again_when_its_failures_have_faded() -> None:
+    given = rotation(two(endpoint("a", 0.9), endpoint("b", 0.1)))
+    b = given.places[1]
+    for number in range(30):
+        (fail if number % 3 == 0 else answer)(given, b, number / 30)
+    assert names(given, 1) == {"a"}
+    assert names(given, 300) == {"a", "b"}
 
 
 def test_who_comes_back_is_not_flooded_for_its_idleness() -> None:

@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from proxy.upstreams.base import Call, Failed
-from proxy.upstreams.connection import READ, UNREAD
+from proxy.upstreams.connection import UNREAD
+from proxy.upstreams.incoming import POUR, READ
 from tests.proxy.upstreams.conftest import PoolOf, Serve, fetch, read_all, soon
 from tests.proxy.upstreams.rawserver import Peer, always, answer, once
 
@@ -147,7 +148,7 @@ class TestFlow:
             before = sent
             await asyncio.sleep(0.05)
         assert sent < total
-        assert connection._unread <= UNREAD + 256 * 1024  # one more read of the loop's size
+        assert connection._unread <= UNREAD + READ  # one more read
         assert len(await read_all(reply)) == total
         reply.close()
         assert pool.idle == 1
@@ -204,4 +205,4 @@ class TestTurns:
         ticking[-1].cancel()
         reply.close()
         assert sum(taken.values()) == len(body)
-        assert max(list(taken.values())[1:]) <= 2 * READ
+        assert max(list(taken.values())[1:]) <= 2 * POUR

@@ -89,7 +89,7 @@ def test_half_of_twenty_is_too_many() -> None:
     assert deserved.index(True) == 9
 
 
-def test_old_failures_are_forgotten() -> None:
+def test_old_failures_eject_nobody() -> None:
     health = Health()
     for _ in range(9):
         answer(health, 0)
@@ -103,47 +103,55 @@ def test_failures_now_and_then_are_remembered_while_hardly_any_calls_come() -> N
     health = Health()
     for number in range(21):
         fail(health, number / 10) if number % 3 == 0 else answer(health, number / 10)
-    known = health.failing(2.0, RULES)
+    known = health.failure_rate(2.0, RULES)
     assert known == pytest.approx(1 / 3)
-    shares = [health.failing(now, RULES) for now in range(5, 200)]
+    shares = [health.failure_rate(now, RULES) for now in range(5, 200)]
     assert shares == sorted(shares, reverse=True)
     assert shares[10] > known * 0.7  # the window has passed
     assert shares[-1] < known * 0.02
-    before = health.failing(30.0, RULES)
+    before = health.failure_rate(30.0, RULES)
     answer(health, 30.0)
-    assert before * 0.9 < health.failing(30.0, RULES) < before
+    assert before * 0.9 < health.failure_rate(30.0, RULES) < before
     fail(health, 30.0)
-    assert before < health.failing(30.0, RULES) < before + 0.05
+    assert before < health.failure_rate(30.0, RULES) < before + 0.05
 
 
 def test_good_answers_take_the_place_of_what_was_remembered() -> None:
     health = Health()
-    for now in range(30):
-        fail(health, 0.1 * now) if now % 3 == 0 else answer(health, 0.1 * now)
+    for number in range(30):
+        fail(health, number / 10) if number % 3 == 0 else answer(health, number / 10)
     for number in range(60):
         answer(health, 20 + number / 2)
-    assert health.failing(50.0, RULES) == 0.0
+    assert health.failure_rate(50.0, RULES) == 0.0
 
 
 def test_a_few_calls_say_nothing_of_a_share() -> None:
     """An endpoint that always fails is ejected at once; were it left to others before, that would take long."""
     health = Health()
     fail(health, 0.0, RULES.consecutive - 1)
-    assert health.failing(0.0, RULES) == 0.0
-    for now in range(RULES.requests - RULES.consecutive):
-        answer(health, now / 10)
-        assert health.failing(now / 10, RULES) == 0.0
+    assert health.failure_rate(0.0, RULES) == 0.0
+    for number in range(RULES.requests - RULES.consecutive):
+        answer(health, number / 10)
+        assert health.failure_rate(number / 10, RULES) == 0.0
     answer(health, 2.0)
-    assert health.failing(2.0, RULES) == pytest.approx((RULES.consecutive - 1) / RULES.requests)
+    assert health.failure_rate(2.0, RULES) == pytest.approx((RULES.consecutive - 1) / RULES.requests)
 
 
-@given(events=st.lists(st.tuples(st.booleans(), st.floats(0, 20)), max_size=200))
-def test_a_share_is_a_share(events: list[tuple[bool, float]]) -> None:
+COUNTS = st.integers(0, 30)
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS, st.floats(0, 20)), max_size=20))
+def test_a_share_is_a_share(bursts: list[tuple[int, int, int, float]]) -> None:
+    """Also where answers of an earlier window break in this one: more fail than were called."""
     health, now = Health(), 0.0
-    for good, pause in events:
+    for good, bad, broken, pause in bursts:
+        for _ in range(good):
+            answer(health, now)
+        fail(health, now, bad)
+        for _ in range(broken):
+            health.failed(now, RULES, False, had_answered=True)
+        assert 0.0 <= health.failure_rate(now, RULES) <= 1.0
         now += pause
-        answer(health, now) if good else fail(health, now)
-        assert 0.0 <= health.failing(now, RULES) <= 1.0
 
 
 def test_a_stream_that_breaks_later_counts_as_one_request() -> None:

@@ -1,0 +1,66 @@
+"""How an upstream connection's bytes come in: from the socket into a buffer of ours, or through a loop's TLS.
+
+When the server closes, TLS layers lose what they still hold: asyncio's what does not fit into a buffer of ours,
+uvloop's all of it while reading is paused. So they hand on all at once, and what is paused is the socket below.
+"""
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Final, cast
+
+from proxy.upstreams.connection import Connection
+
+READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
+POUR: Final = 64 * 1024  # the same of what is handed on at once, as each time costs more than its bytes
+
+
+class _Room(threading.local):
+    """Where a thread's connections are read into, one after the other: the parser copies what is body."""
+
+    def __init__(self) -> None:
+        self.large = memoryview(bytearray(POUR))
+        self.small = self.large[:READ]
+
+
+_room = _Room()
+
+
+class Plain(Connection, asyncio.BufferedProtocol):
+    """A connection without TLS."""
+
+    def __init__(self, name: str, on_idle_loss: Callable[[Connection], None]) -> None:
+        super().__init__(name, on_idle_loss)
+        self._large, self._small = _room.large, _room.small
+        self._room = self._small
+
+    async def over(self, sock: socket.socket) -> None:
+        """Take a connected socket."""
+        await self._loop.create_connection(lambda: self, sock=sock)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._room = self._large if self.is_poured else self._small
+        return self._room
+
+    def buffer_updated(self, size: int) -> None:
+        self.received(self._room[:size], size == len(self._room))
+
+
+class Encrypted(Connection, asyncio.Protocol):
+    """A connection with TLS."""
+
+    async def over(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
+        """Take a connected socket. `host`: for SNI, and what the certificate must be for. Raises `OSError`."""
+        source, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
+        try:
+            transport = await self._loop.start_tls(source, self, context, server_hostname=host)
+        except BaseException:  # also a cancellation: nobody else knows this transport
+            source.abort()
+            raise
+        self.connection_made(cast("asyncio.Transport", transport))
+        self._source = source
+
+    def data_received(self, data: bytes) -> None:
+        self.received(data, len(data) >= POUR)
