@@ -14,7 +14,7 @@ from typing import Final, cast
 from proxy.upstreams.connection import Connection
 
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
-POUR: Final = 64 * 1024  # the same of what is handed on at once, as each time costs more than its bytes
+POUR: Final = 32 * 1024  # the same of what is handed on at once: a read costs more than its bytes
 
 
 class _Room(threading.local):
