@@ -55,6 +55,8 @@ class Encrypted(Connection, asyncio.Protocol):
         """Take a connected socket. `host`: for SNI, and what the certificate must be for. Raises `OSError`."""
         source, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
         try:
+            if source.is_closing():  # a handshake would wait for what cannot come
+                raise ConnectionResetError("the server hung up before the TLS handshake")
             transport = await self._loop.start_tls(source, self, context, server_hostname=host)
         except BaseException:  # also a cancellation: nobody else knows this transport
             source.abort()

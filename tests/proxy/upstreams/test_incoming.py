@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from proxy.upstreams.base import Call, Target
+from proxy.upstreams.base import Call, Failed, Target
 from proxy.upstreams.pool import Pool
 from tests.proxy.upstreams.conftest import Certificates, Serve, soon
 from tests.proxy.upstreams.rawserver import answer, once
@@ -93,3 +94,28 @@ async def test_a_slow_reader_holds_up_a_server_with_tls(
     assert reply._connection is not None
     assert reply._connection._unread <= 1024 * 1024
     reply.close()
+
+
+@pytest.mark.parametrize("how", ["fin", "rst", "fin at once", "rst at once"])
+async def test_a_server_that_hangs_up_instead_of_a_handshake(certificates: Certificates, how: str) -> None:
+    """It could not be connected to, which is known at once: nobody waits for a handshake that cannot come."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            peer, _ = server.accept()
+            with peer:
+                if "at once" not in how:
+                    peer.recv(65536)
+                if "rst" in how:
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        target = Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted)
+        pool = Pool(target)
+        for _ in range(20):
+            closing = threading.Thread(target=hang_up)
+            closing.start()
+            with pytest.raises(Failed) as caught:
+                await pool.send(CALL, soon(2.0))
+            closing.join(10)
+            assert caught.value.failure == "connect"
+            assert pool.size == 0
