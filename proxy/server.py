@@ -30,7 +30,7 @@ KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' po
 LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
 SEND_DEADLINE = 60.0  # seconds in which a client must take something of what waits for it
 LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
-UNSENT = 16 * 1024  # bytes of an answer that wait here for a client before no more is fetched; the system has more
+HIGH_WATER = 16 * 1024  # bytes of an answer that wait here for a client before no more is fetched
 SMALL_BODY = 256 * 1024  # bytes; above it the application starts before the body has come, so that it can refuse
 
 
@@ -105,7 +105,7 @@ class Protocol(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(UNSENT)
+        self.transport.set_write_buffer_limits(HIGH_WATER)
         self.server_state.connections.add(cast(Any, self))
         self._watch(self._limits.head_timeout, self._check_idle)
 

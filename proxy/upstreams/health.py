@@ -124,13 +124,12 @@ class Health:
         that fails now and then gets few calls: judged by those alone it would look well as soon as its failures are
         older than the window, until as many requests again had found out that it is not.
         """
-        total = self._total + self._old_total
+        failed, total = self._failed + self._old_failed, self._total + self._old_total
         missing = max(0, rules.requests - total)
-        if missing and not self._prior:
+        if not self._prior and (missing or not failed):
             return 0.0
-        failed = self._failed + self._old_failed + missing * self._prior
         idle = max(0.0, now - self._half_ends) / rules.window
-        rate = min(1.0, failed / (total + missing)) * math.exp2(-idle / HALF_LIFE)
+        rate = min(1.0, (failed + missing * self._prior) / (total + missing)) * math.exp2(-idle / HALF_LIFE)
         return rate if rate >= FORGOTTEN else 0.0
 
     # --- a call

@@ -55,9 +55,9 @@ class Encrypted(Connection, asyncio.Protocol):
         """Take a connected socket. `host`: for SNI, and what the certificate must be for. Raises `OSError`."""
         source, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
         try:
-            if source.is_closing():  # a handshake would wait for what cannot come
-                raise ConnectionResetError("the server hung up before the TLS handshake")
+            check_open(source)  # a handshake would wait for what cannot come
             transport = await self._loop.start_tls(source, self, context, server_hostname=host)
+            check_open(source)  # `connection_lost` has been called already
         except BaseException:  # also a cancellation: nobody else knows this transport
             source.abort()
             raise
@@ -66,3 +66,9 @@ class Encrypted(Connection, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received(data, len(data) >= POUR)
+
+
+def check_open(source: asyncio.Transport) -> None:
+    """Raises ConnectionResetError where the server has gone while nobody was listening."""
+    if source.is_closing():
+        raise ConnectionResetError("the server hung up at the TLS handshake")

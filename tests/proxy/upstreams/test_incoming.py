@@ -7,12 +7,15 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 import pytest
 
+from proxy.upstreams import tls
 from proxy.upstreams.base import Call, Failed, Target
+from proxy.upstreams.incoming import Encrypted
 from proxy.upstreams.pool import Pool
-from tests.proxy.upstreams.conftest import Certificates, Serve, soon
+from tests.proxy.upstreams.conftest import Certificates, Serve, soon, until
 from tests.proxy.upstreams.rawserver import answer, once
 
 PoolOf = Callable[..., Pool]
@@ -96,26 +99,60 @@ async def test_a_slow_reader_holds_up_a_server_with_tls(
     reply.close()
 
 
-@pytest.mark.parametrize("how", ["fin", "rst", "fin at once", "rst at once"])
-async def test_a_server_that_hangs_up_instead_of_a_handshake(certificates: Certificates, how: str) -> None:
-    """It could not be connected to, which is known at once: nobody waits for a handshake that cannot come."""
+@pytest.mark.parametrize("when", ["at once", "after the hello", "after the handshake"])
+@pytest.mark.parametrize("how", ["fin", "rst"])
+async def test_a_server_that_hangs_up_instead_of_an_answer(certificates: Certificates, how: str, when: str) -> None:
+    """It could not be connected to, which is known at once: nobody waits for what cannot come."""
+    context = certificates.server()
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def hang_up() -> None:
             peer, _ = server.accept()
-            with peer:
-                if "at once" not in how:
-                    peer.recv(65536)
-                if "rst" in how:
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if when == "after the hello":
+                peer.recv(65536)
+            elif when == "after the handshake":
+                peer = context.wrap_socket(peer, server_side=True)
+            if how == "rst":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
 
-        target = Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted)
-        pool = Pool(target)
+        pool = Pool(Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted))
         for _ in range(20):
             closing = threading.Thread(target=hang_up)
             closing.start()
             with pytest.raises(Failed) as caught:
                 await pool.send(CALL, soon(2.0))
-            closing.join(10)
+            await asyncio.to_thread(closing.join, 10)
+            assert not closing.is_alive()
             assert caught.value.failure == "connect"
             assert pool.size == 0
+
+
+async def test_one_that_is_lost_before_we_hear_of_the_handshake(certificates: Certificates) -> None:
+    """Nobody would be told any more that it is."""
+
+    class Slow:
+        """The loop, which resumes who waits for a handshake only when the server has gone."""
+
+        create_connection = asyncio.get_running_loop().create_connection
+
+        async def start_tls(self, source: asyncio.Transport, *rest: Any, **more: Any) -> Any:
+            transport = await asyncio.get_running_loop().start_tls(source, *rest, **more)
+            await until(source.is_closing)
+            return transport
+
+    context, trusted = certificates.server(), tls.context(certificates.trusted)
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as ours:
+        ours.setblocking(False)
+        peer, _ = server.accept()
+        shaking = asyncio.to_thread(context.wrap_socket, peer, server_side=True)
+        connection = Encrypted("up", lambda _: None)
+        connection._loop = cast("asyncio.AbstractEventLoop", Slow())
+
+        async def hang_up() -> None:
+            (await shaking).close()
+
+        hanging = asyncio.create_task(hang_up())
+        with pytest.raises(ConnectionResetError):
+            await connection.over(ours, trusted, "localhost")
+        await hanging
