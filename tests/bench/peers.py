@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.bench.process import SUBJECT_CORE, Broken, Process, free_ports
+from tests.bench.process import SUBJECT_CORE, Broken, Process
 from tests.bench.subjects import KEY, WORKLOADS, Address, Origins, Starter, Subject, interpreter
+from tests.ports import free_port
 
 INSTALL_S = 180
 # Known versions only: the releases 1.82.7 and 1.82.8 of litellm were malware.
@@ -60,7 +61,7 @@ def tensorzero(origins: Origins, python: Path) -> Subject:
 
 
 def litellm(origins: Origins, python: Path) -> Subject:
-    port = free_ports(1)[0]
+    port = free_port()
     config = origins.folder / "litellm.yaml"
     models = "".join(
         f"  - model_name: {work}\n    litellm_params:\n"

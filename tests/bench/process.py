@@ -5,7 +5,6 @@ import os
 import resource
 import select
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -157,18 +156,6 @@ def get(url: str) -> HTTPResponse:
     reply = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2)
     assert isinstance(reply, HTTPResponse)
     return reply
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of the loopback that are free now, below those that outgoing connections are given."""
-    found: list[int] = []
-    for port in range(20_000 + os.getpid() % 5_000, 32_000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise Broken("no free ports")
 
 
 def allow_files(wanted: int) -> int:

@@ -23,9 +23,9 @@ from tests.bench.process import (
     Process,
     allow_files,
     core_busy_ns,
-    free_ports,
 )
 from tests.bench.subjects import CHAT, WORKLOADS, Address, Origins, Starter, Subject, Workload
+from tests.ports import free_ports
 
 CPU_WORKLOADS: tuple[Workload, ...] = ("json", "burst", "paced")
 CONNECTIONS = 32

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from tests.bench import modelserver
-from tests.bench.process import SUBJECT_CORE, Process, free_ports
+from tests.bench.process import SUBJECT_CORE, Process
+from tests.ports import free_ports
 
 Workload = Literal["json", "burst", "paced", "idle"]
 WORKLOADS: tuple[Workload, ...] = ("json", "burst", "paced", "idle")

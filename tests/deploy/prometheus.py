@@ -1,7 +1,6 @@
 """A real Prometheus on loopback, run with the shipped config: only the target and the pace are the test's."""
 
 import json
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -14,14 +13,9 @@ from typing import Any
 
 import yaml
 
+from tests.ports import free_port
+
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

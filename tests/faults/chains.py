@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import uvicorn
 
 from tests.harness import until
+from tests.ports import free_port
 
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/pid; {user}
@@ -84,12 +85,6 @@ ANSWER = json.dumps(
         "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
     }
 )
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Logged:

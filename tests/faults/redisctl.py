@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.chains import free_port
 from tests.harness import until
+from tests.ports import free_port
 
 NOWHERE = 1  # a port where no Redis listens
 PATIENCE = 20.0  # seconds for a start, or for the answer to a control
