@@ -44,6 +44,7 @@ policies:
   p: {{model: m}}
 {policies}
 """
+EVENTS = 150  # of a stream of the load
 KEY = "sk-upstream-canary-0123456789"
 
 
@@ -292,16 +293,20 @@ class Pool:
         if self._streaming:
             return
         loop = asyncio.get_running_loop()
-        self._streaming = [loop.create_task(self._stream()) for _ in range(self.size.streams)]
+        # The first of each is cut shorter than the next one's: 200 that end and begin at once are a pause of our own.
+        lengths = (EVENTS * (number + 1) // self.size.streams for number in range(self.size.streams))
+        self._streaming = [loop.create_task(self._stream(length)) for length in lengths]
         async with asyncio.timeout(60):
             while len(self.streams) < len(self._streaming):
                 await asyncio.sleep(0.05)
 
-    async def _stream(self) -> None:
-        """One after the other, each of five events a second; the one that is cut off by our own end is forgotten."""
-        while True:
+    async def _stream(self, events: int) -> None:
+        """One after the other, each of five events a second; the one that is cut off by our own end is forgotten.
+
+        `events`: of the first one."""
+        for length in itertools.chain([events], itertools.repeat(EVENTS)):
             async with await Client.open(self.proxy.url) as client:
-                stream = self._send(client, f"ttft={self.size.answer} pace=0.2 tokens=150", "p", True)
+                stream = self._send(client, f"ttft={self.size.answer} pace=0.2 tokens={length}", "p", True)
                 self.sent.remove(stream)
                 await client.answer(stream.answer, events=1)
                 self.streams.append(stream)
