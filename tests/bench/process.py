@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http.client import HTTPResponse
 from pathlib import Path
 from types import TracebackType
@@ -158,11 +158,16 @@ def get(url: str) -> HTTPResponse:
     return reply
 
 
-def allow_files(wanted: int) -> int:
-    """Raise how many files this process and its children may hold open, as far as allowed; returns the limit."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    with contextlib.suppress(ValueError, OSError):
+@contextlib.contextmanager
+def many_files(wanted: int) -> Iterator[int]:
+    """So many open files, or as many as are allowed, for this process and the children it starts; gives the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
-        return wanted
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), hard))
-    return min(wanted, hard)
+    except (ValueError, OSError):  # only root may have more than its hard limit
+        wanted = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield wanted
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

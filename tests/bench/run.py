@@ -21,8 +21,8 @@ from tests.bench.process import (
     Broken,
     LeftOut,
     Process,
-    allow_files,
     core_busy_ns,
+    many_files,
 )
 from tests.bench.subjects import CHAT, WORKLOADS, Address, Origins, Starter, Subject, Workload
 from tests.ports import free_ports
@@ -126,7 +126,7 @@ class Bench:
         self.processes = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":
-        files = allow_files(2 * max(self.plan.open_streams) + 1000)
+        files = self.processes.enter_context(many_files(2 * max(self.plan.open_streams) + 1000))
         room = (room_of(files)[0] - 100) // 500 * 500  # some connections are others'
         fitting = tuple(min(streams, room) for streams in self.plan.open_streams)
         self.plan = dataclasses.replace(self.plan, open_streams=fitting)

@@ -161,6 +161,24 @@ def test_a_bill_that_goes_on_is_read_to_its_end(three: Three, alone: bool) -> No
         assert "Traceback" not in proxy.text
 
 
+@pytest.mark.parametrize("stream", [True, False], ids=["a stream", "a whole answer"])
+def test_a_stop_books_both(three: Three, stream: bool) -> None:
+    config = CONFIG.replace("version: 1\n", "version: 1\nserver: {{drain: 300ms}}\n")
+    with ExitStack() as opened:
+        urls = {name: standin.base_url for name, standin in three.items()}
+        proxy = opened.enter_context(Proxy(config.format(**urls)))
+        raw = opened.enter_context(Raw(proxy.url))
+        for name in "ab":
+            three[name].then("stall after=head")
+        raw.send(post(json.dumps(body(stream=stream)).encode()))
+        three["b"].journal.wait(lambda journal: len(journal) == 1, timeout=10)
+        assert proxy.stop(timeout=10) == 0
+        assert raw.answer().status == 503
+        found = attempts(proxy)
+        assert sorted(found) == [("a", "", "cancelled"), ("b", "hedge", "cancelled")]
+        assert "Traceback" not in proxy.text
+
+
 def test_without_a_second_call_silence_is_left(three: Three) -> None:
     config = CONFIG.replace("hedge: {{after: 200ms", "hedge: {{after: 19s")
     with ExitStack() as opened:
