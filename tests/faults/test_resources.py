@@ -1,7 +1,6 @@
 """Rows 61 and 63 to 66: what the process needs, and what it does when there is no more of it."""
 
 import asyncio
-import contextlib
 import json
 import os
 import random
@@ -9,10 +8,10 @@ import resource
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
+from tests.bench.process import many_files
 from tests.faults import scenarios
 from tests.faults.cgroup import limited
 from tests.faults.client import Answer, Client
@@ -25,17 +24,6 @@ POLICIES = ("pair", "strong", "alone")
 FAULTS = ("status=500", "status=429 retry-after=1", "cut after=3", "reset", "stall after=2", "error-event after=2",
           "malformed after=1", "truncated", "no-usage", "bad-chunk after=2")  # fmt: skip
 HEALTH = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
-
-
-@contextlib.contextmanager
-def descriptors() -> Iterator[None]:
-    """As many as this process may have, for a crowd of clients."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def crowd(rig: Rig, count: int) -> list[Client]:
@@ -57,7 +45,7 @@ async def heard(client: Client) -> Answer:
 async def test_descriptors_run_out(form: Form, rows: Rows) -> None:
     """Streams that run go on and a scrape gets through; the others are told to come again, and hear it."""
     count, seconds = (400, 1.0) if form == "short" else (1000, 10.0)
-    with descriptors(), Rig() as rig:
+    with many_files(20_000), Rig() as rig:
         resource.prlimit(rig.proxy.pid, resource.RLIMIT_NOFILE, (256, 256))
         rig.records()
         async with rig.streams(20, fault="pace=0.05 tokens=400") as live:
