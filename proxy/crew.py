@@ -168,8 +168,11 @@ class Crew:
         """As a worker's: all of them at once."""
         self._life.drains()
         self._sock.close()  # the workers have it open for as long as they listen
-        for hand in self._starting:
+        starting = [hand for hand in self._starting if hand.pid]
+        for hand in starting:
             hand.kill()
+        for hand in starting:  # the last to have the socket must be one that takes who waits in its queue
+            await hand.ended()
         ending = [self._tasks.spawn(hand.ended(), name="end") for hand in self._hands if hand.leaving]
         for hand in [hand for hand in self._hands if not hand.leaving]:
             hand.leaving = True

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import uvicorn
@@ -22,12 +22,19 @@ SEND_DEADLINE = 60.0  # seconds that a client may take nothing of what was sent 
 UNSENT = 64 * 1024  # bytes of an answer that the system keeps for a client which does not take them yet
 GOODBYE = 5.0  # seconds that requests cut by the limit have for their last words, and clients to read them
 HURRY = 1.0  # the same when there is no time
+TURNS = 3  # of the loop, until connections it has taken are in our set, and its copy of the socket is closed
 
 
 class Open(set[Any]):
-    """A set that one can wait for to be empty."""
+    """A set that one can wait for to be empty. `joined` is called with whoever comes into it."""
 
+    joined: Callable[[Any], object] | None = None
     _emptied: asyncio.Future[None] | None = None
+
+    def add(self, item: Any) -> None:
+        super().add(item)
+        if self.joined is not None:
+            self.joined(item)
 
     def discard(self, item: Any) -> None:
         super().discard(item)
@@ -122,10 +129,7 @@ class Listener:
         if self._ticking is None:
             return
         self._ticking.cancel()
-        self.pause()
-        self._sock.close()
-        for connection in list(self._connections):
-            connection.shutdown()
+        await self._take_the_last()
         if not await self._connections.wait_empty(limit):
             for request in list(self._requests):
                 request.cancel()
@@ -142,11 +146,39 @@ class Listener:
         for refusal in list(self._refusals):
             refusal.end()
 
+    async def _take_the_last(self) -> None:
+        """Close the listener and take what waits to be taken: the system would reset it with the last copy.
+
+        A connection that becomes whole between our last look and the close is still lost, within microseconds.
+        """
+        loop = asyncio.get_running_loop()
+        self._connections.joined = lambda connection: loop.call_soon(connection.shutdown)
+        for connection in list(self._connections):
+            connection.shutdown()
+        self.pause()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        waiting = [*_accepted(self._sock)]
+        self._sock.close()
+        taken = (loop.connect_accepted_socket(self._protocol, sock) for sock in waiting)
+        await asyncio.gather(*taken, return_exceptions=True)  # an error: that client has left already
+
     def hurry(self) -> None:
         """There is no time to stop in: a running `stop` cuts what runs now, and waits little for clients to read."""
         self._goodbye = HURRY
         self._connections.hurry()
         self._requests.hurry()
+
+
+def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait in a socket's queue, as far as there are descriptors for them."""
+    for _ in range(BACKLOG):  # others may listen on it, too, and more may come for as long as they do
+        try:
+            yield sock.accept()[0]
+        except ConnectionAbortedError:
+            continue
+        except OSError:  # none waits, or no descriptor is left
+            return
 
 
 def ours(app: Application) -> uvicorn.Config:

@@ -28,6 +28,7 @@ from proxy.wire.error import reply_error
 
 KEEP_ALIVE = 75.0  # seconds an idle connection is kept: longer than clients' pools keep theirs
 LAST_CALL = 0.5  # seconds an idle connection stays open when the server stops: a request may be on its way
+FIRST_CALL = 2.0  # the same of one that has brought none yet: it was opened for one, unlike one that is kept
 SEND_DEADLINE = 60.0  # seconds in which a client must take something of what waits for it
 LINGER = 2.0  # seconds that a client which is still sending gets to read what it was answered
 HIGH_WATER = 16 * 1024  # bytes of an answer that wait here for a client before no more is fetched
@@ -137,7 +138,7 @@ class Protocol(asyncio.Protocol):
         for exchange in (self.current, self.reading, *self.waiting):
             if exchange is not None:
                 exchange.keep_alive = exchange.keep_alive and exchange.started  # what is promised is promised
-        self.loop.call_later(LAST_CALL, self._close_idle)
+        self.loop.call_later(LAST_CALL if self._served else FIRST_CALL, self._close_idle)
 
     def _close_idle(self) -> None:
         if self.current is None and self.reading is None and not self.waiting and not self._in_head:

@@ -1,11 +1,22 @@
-"""Binding addresses, and waiting for a set to be empty."""
+"""Binding addresses, waiting for a set to be empty, and who comes while the listener closes."""
 
 import asyncio
 import socket
+from collections.abc import Callable, Coroutine
 
 import pytest
+import uvloop
 
-from proxy.listener import UNSENT, Open, address_of, bind, is_loopback
+from proxy.bodies import Bodies
+from proxy.exchange import Exchange
+from proxy.listener import UNSENT, Listener, Open, address_of, bind, is_loopback, ours
+from proxy.runtime import Limits
+from proxy.tasks import Tasks
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+LOOPS = pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +79,116 @@ async def test_waiting_for_a_set_to_be_empty() -> None:
     assert not any(task.done() for task in waiting)
     things.discard(2)
     assert await asyncio.gather(*waiting) == [True, True]
+
+
+class Hello:
+    limits = Limits()
+    bodies = Bodies()
+
+    async def __call__(self, exchange: Exchange) -> None:
+        exchange.reply(200, b"", b"hello")
+
+
+class Served:
+    """A listener that has started, and clients that ask it by blocking sockets."""
+
+    def __init__(self) -> None:
+        self.tasks = Tasks()
+        self.sock = bind("127.0.0.1:0")
+        self.where = self.sock.getsockname()
+        self.listener = Listener(ours(Hello()), self.sock, self.tasks)
+
+    def client(self, sent: bytes = GET) -> socket.socket:
+        client = socket.create_connection(self.where, timeout=10)
+        client.sendall(sent)
+        return client
+
+
+def play(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], scene: Callable[[Served], Coroutine[None, None, None]]
+) -> None:
+    async def main() -> None:
+        served = Served()
+        await served.listener.start()
+        await scene(served)
+        await served.tasks.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+
+async def said(client: socket.socket) -> bytes:
+    """All until the server closes. Raises ConnectionResetError."""
+    with client:
+        return await asyncio.to_thread(lambda: b"".join(iter(lambda: client.recv(65536), b"")))
+
+
+@LOOPS
+def test_who_waits_to_be_taken_when_the_listener_closes_is_answered(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Their connections are made, by the system: they have sent what they want, and would be reset."""
+
+    async def scene(served: Served) -> None:
+        served.listener.pause()
+        clients = [served.client() for _ in range(50)]
+        await served.listener.stop(5)
+        for client in clients:
+            answer = await said(client)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close" in answer
+        with pytest.raises(ConnectionRefusedError):
+            served.client()
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_who_was_just_taken_when_the_listener_closes_is_answered(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Also one that has not asked yet; neither keeps the stop waiting to its limit."""
+
+    async def scene(served: Served) -> None:
+        late = served.client(b"")
+        asking = served.client()
+        stopping = asyncio.get_running_loop().create_task(served.listener.stop(3600))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        late.sendall(GET)
+        for client in (late, asking):
+            assert (await said(client)).startswith(b"HTTP/1.1 200 ")
+        await stopping
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_one_that_never_asks_holds_up_a_stop_for_a_moment_only(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def scene(served: Served) -> None:
+        served.listener.pause()
+        client = served.client(b"")
+        async with asyncio.timeout(30):
+            await served.listener.stop(3600)
+        assert await said(client) == b""
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_another_that_listens_there_takes_who_comes_later(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """A worker that is replaced must not end the queue of the others."""
+
+    async def scene(served: Served) -> None:
+        with served.sock.dup() as other:
+            await served.listener.stop(5)
+            client = served.client()
+            taken, _ = other.accept()
+            with taken, client:
+                assert taken.getpeername() == client.getsockname()
+
+    play(new_loop, scene)

@@ -1,17 +1,21 @@
 """Stopping: announced, drained, cut at the limit with a word, and at once on a second signal; one worker or two."""
 
 import asyncio
+import contextlib
+import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import httpx
+import psutil
 import pytest
 
 from proxy.standins.standin import StandIn
 from tests.harness import Proxy, until
 from tests.proxy.callers import HELLO, Load, ask, body, get, late, paced, streams
+from tests.proxy.raw import Raw, post
 
 CONFIG = """
 version: 1
@@ -201,6 +205,23 @@ async def test_stopping_under_load_fails_no_request_that_was_taken(start: Start)
             assert await ended(proxy) == 0
         failures = {what for what in load.seen if what != "200"}
         assert all("ConnectError" in what for what in failures), failures
+
+
+async def test_who_has_connected_before_the_stop_is_answered(start: Start) -> None:
+    """Also where the workers are held up, and hear of the stop and of the callers at the same time."""
+    request = post(json.dumps(body()).encode())
+    with start("announce: 0s, drain: 10s") as proxy:
+        supervisor = psutil.Process(proxy.pid)
+        for process in (*supervisor.children(), supervisor):
+            process.suspend()
+        with contextlib.ExitStack() as callers:
+            asking = [callers.enter_context(Raw(proxy.url)).send(request) for _ in range(40)]
+            proxy.signal(signal.SIGTERM)
+            for process in (supervisor, *supervisor.children()):
+                process.resume()
+            for caller in asking:
+                assert caller.answer().status == 200
+        assert await ended(proxy) == 0
 
 
 def test_a_stop_while_starting_exits_0(tuned: StandIn) -> None:
