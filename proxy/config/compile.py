@@ -36,7 +36,7 @@ def compile_config(draft: Draft) -> Snapshot:
     forwards = {_forward_at(draft, route) for route in routes if _forwards(draft, route)}
     return Snapshot(
         hash=hash_of(draft),
-        files=tuple(sorted(draft.files.paths)),
+        files=tuple(sorted(draft.files.seen)),
         server=_server(draft),
         keys=_keys(draft),
         models=compile_models(draft, forwards),

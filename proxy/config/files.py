@@ -12,6 +12,7 @@ from typing import Final
 
 from proxy.config.document import Node, Place, Refused, parse, read_text
 from proxy.config.expand import expand
+from proxy.config.fingerprint import Fingerprint, fingerprint
 from proxy.config.problems import Problem, Severity, did_you_mean
 from proxy.config.schema import SHARED, Config
 from proxy.config.values import is_unknown, shown
@@ -22,10 +23,11 @@ MAX_FILES: Final = 2000
 
 @dataclass(slots=True)
 class Files:
-    """What was read: texts by shown name, for excerpts, and all paths, for watching (folders where a glob looked)."""
+    """What was read: texts by shown name, for excerpts; and all that was seen, for watching (folders where a glob
+    looked)."""
 
     sources: dict[str, str] = field(default_factory=dict)
-    paths: set[str] = field(default_factory=set)
+    seen: dict[str, Fingerprint] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     env: Mapping[str, str] = field(default_factory=dict)
     strict_env: bool = True  # a variable that is not set is an error
@@ -35,19 +37,27 @@ class Files:
     ) -> None:
         self.problems.append(Problem(place.file, place.line, place.col, severity, code, message, suggestion))
 
+    def see(self, path: Path) -> None:
+        """Call before using it: what changes in between is then a change, and not lost."""
+        if str(path) not in self.seen:
+            self.seen[str(path)] = fingerprint(str(path))
+
+    def text(self, path: Path) -> str:
+        """Raises `Refused`."""
+        self.see(path)
+        return read_text(path, shown_path(path))
+
     def read(self, path: Path) -> Node | None:
         """One YAML file as a tree; None, with a problem noted, when it cannot be one."""
         try:
-            text = read_text(path, shown_path(path))
+            text = self.text(path)
         except Refused as refused:
-            self.paths.add(str(path))
             self.problems.append(refused.problem)
             return None
         return self.parsed(path, text)
 
     def parsed(self, path: Path, text: str) -> Node | None:
         name = shown_path(path)
-        self.paths.add(str(path))
         self.sources[name] = text
         try:
             return parse(text, name)
@@ -162,13 +172,11 @@ class _Merged:
             self.files.report(place, "error", "bad-value", "a file name cannot hold a NUL")
             return
         base = path.parent / pattern
-        if is_glob:
-            self.files.paths.add(str(_fixed_part(base)))
+        self.files.see(_fixed_part(base))
         found = [Path(match) for match in sorted(glob.glob(str(base), recursive=True)) if Path(match).is_file()]
         if not found and is_glob:
             self.files.report(place, "warning", "include-nothing", f"no file matches {pattern!r}")
         elif not found:
-            self.files.paths.add(str(base))
             self.files.report(place, "error", "file-not-found", f"no such file: {shown_path(base)}")
         for match in found:
             if _real(match) in stack:

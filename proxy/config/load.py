@@ -10,6 +10,7 @@ from proxy.config.compile import compile_config
 from proxy.config.document import Node
 from proxy.config.draft import Draft
 from proxy.config.files import Files, read_all
+from proxy.config.fingerprint import Fingerprint
 from proxy.config.plan import plan
 from proxy.config.problems import Problem, has_errors, in_order
 from proxy.config.prompts import read_library
@@ -35,7 +36,7 @@ class Loaded:
 
     snapshot: Snapshot | None
     problems: list[Problem]
-    files: tuple[str, ...]
+    files: Mapping[str, Fingerprint]
     sources: Mapping[str, str]  # texts by the names that problems use, for excerpts
     secrets: frozenset[str]  # to be masked in excerpts
     tests: tuple[PlacedTest, ...] = ()
@@ -103,7 +104,7 @@ def _loaded(snapshot: Snapshot | None, files: Files, draft: Draft | None, root: 
     return Loaded(
         snapshot=snapshot,
         problems=[masked(problem, secrets) for problem in in_order(files.problems)],
-        files=tuple(sorted(files.paths)),
+        files=files.seen,
         sources=files.sources,
         secrets=frozenset(secrets),
         tests=tuple(placed),

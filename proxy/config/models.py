@@ -63,7 +63,8 @@ def target(draft: Draft, path: PathKey, spec: Connection, secret: Secret | None 
     needs_httpx = spec.http2 or spec.proxy or spec.tls.certificate
     folder = Path(draft.root.place_of((*path, "tls")).file).parent
     files = {kind: str(folder / file) for kind, file in spec.tls.model_dump().items() if file is not None}
-    draft.files.paths.update(files.values())
+    for file in files.values():
+        draft.files.see(Path(file))
     return Target(
         name=str(path[-1]),
         base_url=(spec.base_url or "").rstrip("/"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from proxy.config.document import Node, Place, Refused, read_text
+from proxy.config.document import Node, Place, Refused
 from proxy.config.files import Files, shown_path
 from proxy.config.problems import did_you_mean, suggest
 from proxy.config.schema import Config
@@ -112,13 +112,13 @@ class _Reader:
             self.library.broken.add(name)
             return
         path = _beside(place, written)
+        self.files.see(path)
         if path.is_dir():
             self.from_folder(name, path, place)
         else:
             self.from_file(name, path.stem.removeprefix(f"{name}."), path, place)
 
     def from_folder(self, name: str, folder: Path, place: Place) -> None:
-        self.files.paths.add(str(folder))
         try:
             inside = sorted(folder.iterdir())
         except OSError as failed:
@@ -137,9 +137,8 @@ class _Reader:
 
     def from_file(self, name: str, version: str, path: Path, place: Place) -> None:
         try:
-            text = read_text(path, shown_path(path))
+            text = self.files.text(path)
         except Refused as refused:
-            self.files.paths.add(str(path))
             self.library.broken.add(name)
             self.files.report(place, "error", refused.problem.code, refused.problem.message)
             return
@@ -183,9 +182,8 @@ class _Reader:
     def reader_of(self, folder: Path) -> Callable[[str], str]:
         def read(written: str) -> str:
             path = folder / written
-            self.files.paths.add(str(path))
             try:
-                text = read_text(path, shown_path(path))
+                text = self.files.text(path)
             except Refused as refused:
                 raise OSError(refused.problem.message) from None
             self.library.texts[str(path)] = self.files.sources[shown_path(path)] = text

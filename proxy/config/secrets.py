@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from proxy.config.document import Node, PathKey, Refused, read_text
-from proxy.config.files import Files, shown_path
+from proxy.config.document import Node, PathKey, Refused
+from proxy.config.files import Files
 from proxy.config.schema import Config
 from proxy.config.values import Secret, is_unknown
 
@@ -55,9 +55,8 @@ def read_secrets(config: Config, root: Node, files: Files) -> dict[PathKey, Secr
 
 
 def _from_file(file: Path, path: PathKey, root: Node, files: Files) -> str | None:
-    files.paths.add(str(file))
     try:
-        text = read_text(file, shown_path(file))
+        text = files.text(file)
     except Refused as refused:
         if files.strict_env:
             files.report(root.place_of(path), "error", "secret-unreadable", refused.problem.message)

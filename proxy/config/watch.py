@@ -6,59 +6,44 @@ that was only touched is no change.
 """
 
 import asyncio
-import hashlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 import watchfiles
 
-from proxy.config.document import read_bytes
+from proxy.config.fingerprint import Fingerprint, fingerprint
 
 QUIET: Final = 0.1  # seconds without a further change before one is told: a save is often several
 POLL: Final = 5.0  # seconds between looks where nothing notifies
 
-Fingerprint: TypeAlias = bytes | None  # None: not there
 
-
-def changes(files: Callable[[], Iterable[str]], *, quiet: float = QUIET, poll: float = POLL) -> AsyncGenerator[None]:
-    """Yield whenever the content of one of the files changes, once things are quiet. Ends only by being closed.
-
-    What is there at this call is the measure, so call it right after loading. `files` is asked again after each
-    yield, because a reload may read others; folders among them count by their list of names.
-    """
-    return _changes(files, _look(files(), {}), quiet, poll)
-
-
-async def _changes(
-    files: Callable[[], Iterable[str]], seen: dict[str, Fingerprint], quiet: float, poll: float
+async def changes(
+    files: Callable[[], Mapping[str, Fingerprint]], *, quiet: float = QUIET, poll: float = POLL
 ) -> AsyncGenerator[None]:
+    """Yield whenever the files are not what `files()` says, once things are quiet. Ends only by being closed.
+
+    `files`: what the last load saw, asked again at each look. Where a load leaves it as it was, one is told of a
+    change once.
+    """
+    told: tuple[object, object] | None = None
     while True:
-        folders = await asyncio.to_thread(_folders, seen)  # as all looks at files: a mount may hang
+        folders = await asyncio.to_thread(_folders, files())  # as all looks at files: a mount may hang
         async with aclosing(_nudges(folders, quiet, poll)) as nudges:
             async for _ in nudges:
-                now = await asyncio.to_thread(_look, seen, {})
-                if now != seen:
+                seen = files()
+                now = await asyncio.to_thread(_look, seen)
+                if now != seen and (seen, now) != told:
+                    told = seen, now
                     yield
-                    # what was read before the yield stays the measure: a change during the reload is not lost
-                    seen = await asyncio.to_thread(_look, files(), now)
-                if await asyncio.to_thread(_folders, seen) != folders:
+                if await asyncio.to_thread(_folders, files()) != folders:
                     break
 
 
-def _look(files: Iterable[str], known: Mapping[str, Fingerprint]) -> dict[str, Fingerprint]:
-    return {file: known[file] if file in known else _fingerprint(file) for file in files}
-
-
-def _fingerprint(file: str) -> Fingerprint:
-    try:
-        names = os.listdir(file) if os.path.isdir(file) else None
-        content = read_bytes(Path(file)) if names is None else "\0".join(sorted(names)).encode()
-    except OSError:
-        return None
-    return hashlib.sha256(content).digest()
+def _look(files: Iterable[str]) -> dict[str, Fingerprint]:
+    return {file: fingerprint(file) for file in files}
 
 
 def _folders(files: Iterable[str]) -> list[str]:

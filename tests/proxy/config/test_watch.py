@@ -73,7 +73,7 @@ async def test_a_save_is_served(folder: Path) -> None:
 
 async def test_a_change_before_the_watch_is_on_is_found_at_once(folder: Path) -> None:
     """Long before the next poll: a start takes a while, and files may change meanwhile."""
-    files = (str(folder / "pointsman.yaml"),)
+    files = load(folder / "pointsman.yaml", env={}).files
     told = changes(lambda: files, poll=3600)
     (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
     await asyncio.wait_for(anext(told), 20)
@@ -100,6 +100,46 @@ async def test_a_bad_file_never_replaces_a_good_one(folder: Path) -> None:
         (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
         await watched.next()
         assert watched.policies == ["two"]
+
+
+@pytest.mark.parametrize("what", ["secret", "include", "prompts", "prompt", "template"])
+async def test_what_a_bad_config_misses_may_come_before_it_is_refused(folder: Path, what: str) -> None:
+    """Written after the load has found it missing, before anyone else looks: nothing tells of it later."""
+    good = GOOD.replace("NAME", "two")
+    uses = good.replace("{model: strong}", "{default: {model: strong, prompt: p}}")
+    config, missing, content = {
+        "secret": (good.replace("file:key", "file:later"), "later", "sk-1"),
+        "include": (good + "include: later.yaml\n", "later.yaml", "policies: {}\n"),
+        "prompts": (uses + "prompts: {p: later}\n", "later/1.yaml", "messages: [{system: Hi.}]\n"),
+        "prompt": (uses + "prompts: {p: later.1.yaml}\n", "later.1.yaml", "messages: [{system: Hi.}]\n"),
+        "template": (uses + "prompts: {p: {'1': {messages: [{system: {file: later.md}}]}}}\n", "later.md", "Hi."),
+    }[what]
+
+    def load_and_be_late() -> Loaded:
+        loaded = load(folder / "pointsman.yaml", env={})
+        if loaded.snapshot is None:
+            (folder / missing).parent.mkdir(exist_ok=True)
+            (folder / missing).write_text(content)
+        return loaded
+
+    async with watching(folder / "pointsman.yaml") as watched:
+        watched.load = load_and_be_late
+        (folder / "pointsman.yaml").write_text(config)
+        assert (await watched.next()).snapshot is None
+        loaded = await watched.next()
+        assert loaded.snapshot is not None, loaded.problems
+        assert watched.policies == ["two"]
+
+
+async def test_a_load_that_fails_is_not_tried_again_and_again(folder: Path) -> None:
+    """By a defect of ours, say. The next change is a new try."""
+    files = load(folder / "pointsman.yaml", env={}).files
+    told = changes(lambda: files, quiet=0.02, poll=0.05)
+    for name in ("two", "three"):
+        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", name))
+        await asyncio.wait_for(anext(told), 20)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(told), 0.5)
 
 
 async def test_a_rotated_secret_is_read_again(folder: Path) -> None:
