@@ -6,6 +6,7 @@ otherwise waits on one future; one timer per connection serves all deadlines, be
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from math import inf
 from typing import Any, Final, cast
@@ -334,6 +335,11 @@ class Connection(asyncio.BaseProtocol):
             if not waiter.done():
                 waiter.set_result(False)
 
+    def eof_received(self) -> None:
+        """The transport closes now, and would wait for a server that does not read what it has not been sent yet."""
+        if self._active and (not self._sent or any(map(_unsent, (self._transport, self._source)))):
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         self._stop_timer()
@@ -341,9 +347,9 @@ class Connection(asyncio.BaseProtocol):
         if self.idle:
             self._on_idle_loss(self)
         elif self._active and not self._complete and self._error is None:
-            if self._until_close and exc is None:
+            if self._until_close and exc is None:  # also TLS without a goodbye; who reads it knows its end
                 self._complete = True
-            elif not self._head_bytes and not self.status:
+            elif not self._head_bytes and not self.status and not _is_unreadable(exc):
                 self._error = self._unanswered()
             else:
                 where = "in its head" if not self.status else "before its end"
@@ -429,3 +435,12 @@ class Connection(asyncio.BaseProtocol):
             self._fail(str(error))
             raise cast("Failed", self._error) from None
         return b""
+
+
+def _unsent(transport: asyncio.WriteTransport) -> int:
+    return transport.get_write_buffer_size()
+
+
+def _is_unreadable(exc: Exception | None) -> bool:
+    """Whether something came that TLS could not make sense of: perhaps an answer. An alert is a refusal."""
+    return isinstance(exc, ssl.SSLError) and "ALERT" not in (exc.reason or "")

@@ -14,6 +14,7 @@ from typing import Final, cast
 from proxy.upstreams.connection import Connection
 
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
+HANDSHAKE: Final = 86_400.0  # seconds; the loop has a timeout of its own, and it is the pool's that counts
 POUR: Final = 32 * 1024  # the same of what is handed on at once: a read costs more than its bytes
 
 
@@ -51,13 +52,19 @@ class Plain(Connection, asyncio.BufferedProtocol):
 class Encrypted(Connection, asyncio.Protocol):
     """A connection with TLS."""
 
+    _is_early = False  # the server has sent something before it was asked, in one read with the handshake's end
+
     async def over(self, sock: socket.socket, context: ssl.SSLContext, host: str) -> None:
         """Take a connected socket. `host`: for SNI, and what the certificate must be for. Raises `OSError`."""
         source, _ = await self._loop.create_connection(asyncio.Protocol, sock=sock)
         try:
             check_open(source)  # a handshake would wait for what cannot come
-            transport = await self._loop.start_tls(source, self, context, server_hostname=host)
+            transport = await self._loop.start_tls(
+                source, self, context, server_hostname=host, ssl_handshake_timeout=HANDSHAKE
+            )
             check_open(source)  # `connection_lost` has been called already
+            if self._is_early:
+                raise ConnectionResetError("the server answered before it was asked")
         except BaseException:  # also a cancellation: nobody else knows this transport
             source.abort()
             raise
@@ -65,6 +72,9 @@ class Encrypted(Connection, asyncio.Protocol):
         self._source = source
 
     def data_received(self, data: bytes) -> None:
+        if self.lost:  # not made yet: see `over`
+            self._is_early = True
+            return
         self.received(data, len(data) >= POUR)
 
 

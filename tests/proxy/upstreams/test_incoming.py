@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -50,9 +50,13 @@ def serve_one(server: socket.socket, context: ssl.SSLContext | None, sent: bytes
             pass
         peer.sendall(sent)
         if says_goodbye and isinstance(peer, ssl.SSLSocket):
-            peer.settimeout(0)
-            with contextlib.suppress(OSError):  # it does not wait for ours
-                peer.unwrap()
+            goodbye(peer)
+
+
+def goodbye(peer: ssl.SSLSocket) -> None:
+    peer.settimeout(0)
+    with contextlib.suppress(OSError):  # it does not wait for ours
+        peer.unwrap()
 
 
 BODY = bytes(range(256))
@@ -128,6 +132,169 @@ async def test_a_server_that_hangs_up_instead_of_an_answer(certificates: Certifi
             assert pool.size == 0
 
 
+class TlsServer:
+    """One connection of a server which puts its records together as it likes: more of them in one segment, say."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_side=True)
+        self.url = f"https://localhost:{self._listening.getsockname()[1]}/v1"
+
+    def accept(self) -> None:
+        self._peer, _ = self._listening.accept()
+        self._peer.settimeout(10)
+
+    def shake(self, then: bytes = b"") -> None:
+        """The handshake; `then` goes out with its last flight."""
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.flush()
+                self._in.write(self._peer.recv(65536))
+        if then:
+            self._tls.write(then)
+        self.flush()
+
+    def request(self) -> None:
+        got = b""
+        while not got.endswith(CALL.body):
+            try:
+                got += self._tls.read(65536)
+            except ssl.SSLWantReadError:
+                self._in.write(self._peer.recv(65536))
+
+    def flush(self, then: bytes = b"") -> None:
+        if data := self._out.read() + then:
+            self._peer.sendall(data)
+
+    def write(self, data: bytes, then: bytes = b"") -> None:
+        """`then` is no TLS."""
+        self._tls.write(data)
+        self.flush(then)
+
+    def close(self) -> None:
+        self._peer.close()
+        self._listening.close()
+
+
+@contextlib.asynccontextmanager
+async def acting(server: TlsServer, act: Callable[[], None]) -> AsyncIterator[None]:
+    running = asyncio.create_task(asyncio.to_thread(act))
+    try:
+        yield
+    finally:
+        await running
+        server.close()
+
+
+async def test_an_answer_that_comes_with_the_handshake_is_not_waited_for(certificates: Certificates) -> None:
+    """Some loops hand it on before anybody has asked, and it is refused; others when it may as well be the answer."""
+    context = certificates.server()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # where the server has the last word of the handshake
+    server = TlsServer(context)
+
+    def act() -> None:
+        server.accept()
+        server.shake(then=answer(b"early"))
+
+    pool = Pool(Target("up", server.url, tls=certificates.trusted))
+    async with acting(server, act):
+        try:
+            reply = await pool.send(CALL, soon(3600))
+        except Failed as failed:
+            outcome: bytes | str = failed.failure
+        else:
+            outcome = await reply.read(soon(3600))
+            reply.close()
+    assert outcome in ("connect", b"early")
+    await pool.close()
+    assert pool.size == 0
+
+
+async def test_what_tls_cannot_read_may_have_been_an_answer(certificates: Certificates) -> None:
+    """Which is billed: the call must not be made again as if it had not been."""
+    server = TlsServer(certificates.server())
+
+    def act() -> None:
+        server.accept()
+        server.shake()
+        server.request()
+        server.write(answer(b"{}"), then=b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    async with acting(server, act):
+        with pytest.raises(Failed) as caught:
+            await Pool(Target("up", server.url, tls=certificates.trusted)).send(CALL, soon())
+    assert caught.value.failure == "bad_answer"
+
+
+async def test_a_server_that_wants_a_certificate_was_not_connected_to(certificates: Certificates) -> None:
+    """In TLS 1.3 it says so only after our side of the handshake is over."""
+    context = certificates.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def act() -> None:
+            peer, _ = server.accept()
+            with peer, contextlib.suppress(ssl.SSLError):
+                context.wrap_socket(peer, server_side=True)
+
+        running = asyncio.create_task(asyncio.to_thread(act))
+        url = f"https://localhost:{server.getsockname()[1]}/v1"
+        with pytest.raises(Failed) as caught:
+            await Pool(Target("up", url, tls=certificates.trusted)).send(CALL, soon())
+        await running
+    assert caught.value.failure == "connect"
+
+
+@pytest.mark.parametrize("encrypted", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("answers", [False, True], ids=["without a word", "with an answer"])
+async def test_a_server_that_half_closes_and_reads_no_more_is_not_waited_for(
+    certificates: Certificates, encrypted: bool, answers: bool
+) -> None:
+    """Its end is known; what it has not taken it never will."""
+    early = b"HTTP/1.1 413 Too Large\r\nconnection: close\r\n\r\nno"
+    context = certificates.server()
+    over = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def act() -> None:
+            peer, _ = server.accept()
+            peer.settimeout(10)
+            if encrypted:
+                peer = context.wrap_socket(peer, server_side=True)
+            with peer:
+                peer.recv(1000)
+                if answers:
+                    peer.sendall(early)
+                if isinstance(peer, ssl.SSLSocket):
+                    goodbye(peer)
+                socket.socket.shutdown(peer, socket.SHUT_WR)  # the socket's own: TLS would end both halves
+                asyncio.run_coroutine_threadsafe(asyncio.wait_for(over.wait(), 10), loop).result()
+
+        running = asyncio.create_task(asyncio.to_thread(act))
+        scheme = "https://localhost" if encrypted else "http://127.0.0.1"
+        pool = Pool(Target("up", f"{scheme}:{server.getsockname()[1]}/v1", tls=certificates.trusted))
+        call = Call(b"/x", bytes(50_000_000))
+        async with asyncio.timeout(5):
+            if answers:
+                reply = await pool.send(call, soon(3600))
+                assert reply.status == 413
+                assert await reply.read(soon(3600)) == b"no"
+                assert await reply.read(soon(3600)) == b""
+                reply.close()
+            else:
+                with pytest.raises(Failed) as caught:
+                    await pool.send(call, soon(3600))
+                assert caught.value.failure == "connect"
+        over.set()
+        await running
+    assert pool.size == 0
+
+
 async def test_one_that_is_lost_before_we_hear_of_the_handshake(certificates: Certificates) -> None:
     """Nobody would be told any more that it is."""
 
@@ -137,6 +304,7 @@ async def test_one_that_is_lost_before_we_hear_of_the_handshake(certificates: Ce
         create_connection = asyncio.get_running_loop().create_connection
 
         async def start_tls(self, source: asyncio.Transport, *rest: Any, **more: Any) -> Any:
+            assert more["ssl_handshake_timeout"] > 3600, "the call's own limit counts, not the loop's"
             transport = await asyncio.get_running_loop().start_tls(source, *rest, **more)
             await until(source.is_closing)
             return transport
