@@ -336,8 +336,11 @@ class Connection(asyncio.BaseProtocol):
                 waiter.set_result(False)
 
     def eof_received(self) -> None:
-        """The transport closes now, and would wait for a server that does not read what it has not been sent yet."""
-        if self._active and (not self._sent or any(map(_unsent, (self._transport, self._source)))):
+        """The server sends no more. The transport closes now, but would wait for it to take what is unsent.
+
+        Not called by uvloop where TLS ends without its close_notify: there the deadline rules.
+        """
+        if self._active and not self._complete and (not self._sent or self._source.get_write_buffer_size()):
             self._transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -347,13 +350,16 @@ class Connection(asyncio.BaseProtocol):
         if self.idle:
             self._on_idle_loss(self)
         elif self._active and not self._complete and self._error is None:
-            if self._until_close and exc is None:  # also TLS without a goodbye; who reads it knows its end
+            if self._until_close and exc is None:  # also TLS without close_notify: who reads it knows what is cut
                 self._complete = True
-            elif not self._head_bytes and not self.status and not _is_unreadable(exc):
-                self._error = self._unanswered()
-            else:
+            elif self._head_bytes or self.status:
                 where = "in its head" if not self.status else "before its end"
                 self._error = Failed(failure.BAD_ANSWER, f"{self._name!r} broke off its answer {where}")
+            elif isinstance(exc, ssl.SSLError) and "ALERT" not in (exc.reason or ""):
+                # TLS drops what came in the same read, perhaps a whole answer: the call must not be made again
+                self._error = Failed(failure.BAD_ANSWER, f"{self._name!r} sent what TLS cannot read")
+            else:
+                self._error = self._unanswered()
         self._wake()
 
     # What the parser says
@@ -435,12 +441,3 @@ class Connection(asyncio.BaseProtocol):
             self._fail(str(error))
             raise cast("Failed", self._error) from None
         return b""
-
-
-def _unsent(transport: asyncio.WriteTransport) -> int:
-    return transport.get_write_buffer_size()
-
-
-def _is_unreadable(exc: Exception | None) -> bool:
-    """Whether something came that TLS could not make sense of: perhaps an answer. An alert is a refusal."""
-    return isinstance(exc, ssl.SSLError) and "ALERT" not in (exc.reason or "")

@@ -62,6 +62,7 @@ class Encrypted(Connection, asyncio.Protocol):
             transport = await self._loop.start_tls(
                 source, self, context, server_hostname=host, ssl_handshake_timeout=HANDSHAKE
             )
+            await asyncio.sleep(0)  # uvloop hands on what came with the handshake's end in its next turn
             check_open(source)  # `connection_lost` has been called already
             if self._is_early:
                 raise ConnectionResetError("the server answered before it was asked")
