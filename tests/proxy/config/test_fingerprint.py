@@ -41,6 +41,10 @@ def test_a_pipe_is_not_read(tmp_path: Path) -> None:
     os.close(into)
 
 
+def test_a_file_without_end_is_not_read_to_it() -> None:
+    assert fingerprint("/dev/zero") == fingerprint("/dev/zero") is not None
+
+
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     assert fingerprint(str(tmp_path / "loop")) is None
