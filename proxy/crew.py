@@ -171,8 +171,8 @@ class Crew:
         starting = [hand for hand in self._starting if hand.pid]
         for hand in starting:
             hand.kill()
-        for hand in starting:  # the last to have the socket must be one that takes who waits in its queue
-            await hand.ended()
+        for hand in starting:  # else one that is killed could be the last to have the socket, and its queue be reset
+            await hand.ended()  # (one that is just being forked still can)
         ending = [self._tasks.spawn(hand.ended(), name="end") for hand in self._hands if hand.leaving]
         for hand in [hand for hand in self._hands if not hand.leaving]:
             hand.leaving = True

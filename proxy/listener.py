@@ -149,19 +149,26 @@ class Listener:
     async def _take_the_last(self) -> None:
         """Close the listener and take what waits to be taken: the system would reset it with the last copy.
 
-        A connection that becomes whole between our last look and the close is still lost, within microseconds.
+        Ours are answered; uvicorn's protocol, the admin listener's, closes whoever it has not read yet. A connection
+        that becomes whole between our last look and the close is still lost, within microseconds.
         """
         loop = asyncio.get_running_loop()
         self._connections.joined = lambda connection: loop.call_soon(connection.shutdown)
         for connection in list(self._connections):
             connection.shutdown()
+        if self._taking is not None:
+            for each in self._taking.sockets:  # asyncio's server fails whom it has taken halfway when it closes
+                loop.remove_reader(each.fileno())
+            await _turns()
         self.pause()
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        await _turns()
         waiting = [*_accepted(self._sock)]
         self._sock.close()
-        taken = (loop.connect_accepted_socket(self._protocol, sock) for sock in waiting)
-        await asyncio.gather(*taken, return_exceptions=True)  # an error: that client has left already
+        for result in await asyncio.gather(
+            *(loop.connect_accepted_socket(self._protocol, sock) for sock in waiting), return_exceptions=True
+        ):
+            if isinstance(result, BaseException) and not isinstance(result, OSError):  # that: the client has left
+                raise result
 
     def hurry(self) -> None:
         """There is no time to stop in: a running `stop` cuts what runs now, and waits little for clients to read."""
@@ -170,9 +177,14 @@ class Listener:
         self._requests.hurry()
 
 
+async def _turns() -> None:
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
 def _accepted(sock: socket.socket) -> Iterator[socket.socket]:
     """The connections that wait in a socket's queue, as far as there are descriptors for them."""
-    for _ in range(BACKLOG):  # others may listen on it, too, and more may come for as long as they do
+    for _ in range(2 * BACKLOG):  # Linux queues one more than it; others may listen there, so more may come
         try:
             yield sock.accept()[0]
         except ConnectionAbortedError:

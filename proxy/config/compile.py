@@ -34,12 +34,13 @@ def compile_config(draft: Draft) -> Snapshot:
     services = {name: _service(draft, policy) for name, policy in draft.policies.items()}
     routes = [route for policy in draft.policies.values() for route in policy.routes.values()]
     forwards = {_forward_at(draft, route) for route in routes if _forwards(draft, route)}
+    models = compile_models(draft, forwards)  # first: it looks at files, too
     return Snapshot(
         hash=hash_of(draft),
         files=tuple(sorted(draft.files.seen)),
         server=_server(draft),
         keys=_keys(draft),
-        models=compile_models(draft, forwards),
+        models=models,
         services=services,
         retries=_retries(draft),
         ejection=_ejection(draft),

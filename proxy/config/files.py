@@ -23,8 +23,10 @@ MAX_FILES: Final = 2000
 
 @dataclass(slots=True)
 class Files:
-    """What was read: texts by shown name, for excerpts; and all that was seen, for watching (folders where a glob
-    looked)."""
+    """What a load found: `sources`, texts by shown name, for excerpts; `seen`, all that it looked at, for watching.
+
+    Folders are in `seen` where a glob or a prompt looked into them.
+    """
 
     sources: dict[str, str] = field(default_factory=dict)
     seen: dict[str, Fingerprint] = field(default_factory=dict)
@@ -38,12 +40,12 @@ class Files:
         self.problems.append(Problem(place.file, place.line, place.col, severity, code, message, suggestion))
 
     def see(self, path: Path) -> None:
-        """Call before using it: what changes in between is then a change, and not lost."""
+        """Note what is at `path`. Call it before reading: what changes in between is then a change, and not lost."""
         if str(path) not in self.seen:
             self.seen[str(path)] = fingerprint(str(path))
 
     def text(self, path: Path) -> str:
-        """Raises `Refused`."""
+        """What the file says, noted as seen. Raises `Refused`."""
         self.see(path)
         return read_text(path, shown_path(path))
 
@@ -77,7 +79,7 @@ def read_all(main: Path, files: Files, *, tests: bool = True) -> Node:
     merged = _Merged(files)
     merged.add_file(main, stack=())
     if tests:
-        for path in _tests_beside(main, merged.seen):
+        for path in _tests_beside(main, merged.read):
             merged.add_file(path, stack=(_real(main),))
     return merged.tree()
 
@@ -97,7 +99,7 @@ class _Merged:
 
     def __init__(self, files: Files) -> None:
         self.files = files
-        self.seen: set[Path] = set()
+        self.read: set[Path] = set()
         self.top: dict[str, Node] = {}
         self.places: dict[str, Place] = {}
         self.root: Place | None = None
@@ -107,9 +109,9 @@ class _Merged:
 
     def add_file(self, path: Path, stack: tuple[Path, ...]) -> None:
         real = _real(path)
-        if real in self.seen or len(self.seen) >= MAX_FILES:
+        if real in self.read or len(self.read) >= MAX_FILES:
             return
-        self.seen.add(real)
+        self.read.add(real)
         node = self.files.read(path)
         if node is not None:
             missing = self.files.problems if self.files.strict_env else []

@@ -25,17 +25,19 @@ async def changes(
 ) -> AsyncGenerator[None]:
     """Yield whenever the files are not what `files()` says, once things are quiet. Ends only by being closed.
 
-    `files`: what the last load saw, asked again at each look. Where a load leaves it as it was, one is told of a
-    change once.
+    `files`: what the last load saw, asked again at each look. Where a load leaves it as it was, one is told of
+    the same change only once.
     """
-    told: tuple[object, object] | None = None
+    told: tuple[Mapping[str, Fingerprint], Mapping[str, Fingerprint]] | None = None
     while True:
         folders = await asyncio.to_thread(_folders, files())  # as all looks at files: a mount may hang
         async with aclosing(_nudges(folders, quiet, poll)) as nudges:
             async for _ in nudges:
                 seen = files()
                 now = await asyncio.to_thread(_look, seen)
-                if now != seen and (seen, now) != told:
+                if now == seen:
+                    told = None
+                elif (seen, now) != told:
                     told = seen, now
                     yield
                 if await asyncio.to_thread(_folders, files()) != folders:

@@ -14,8 +14,8 @@ from typing import Final, cast
 from proxy.upstreams.connection import Connection
 
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
-HANDSHAKE: Final = 86_400.0  # seconds; the loop has a timeout of its own, and it is the pool's that counts
 POUR: Final = 32 * 1024  # the same of what is handed on at once: a read costs more than its bytes
+HANDSHAKE: Final = 86_400.0  # seconds: so that the pool's own limit counts, and not the loop's of a minute
 
 
 class _Room(threading.local):

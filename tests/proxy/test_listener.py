@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 import uvloop
 
+from proxy import server
 from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import UNSENT, Listener, Open, address_of, bind, is_loopback, ours
@@ -143,15 +144,18 @@ def test_who_waits_to_be_taken_when_the_listener_closes_is_answered(
     play(new_loop, scene)
 
 
+@pytest.mark.parametrize("turns", range(6))
 @LOOPS
-def test_who_was_just_taken_when_the_listener_closes_is_answered(
-    new_loop: Callable[[], asyncio.AbstractEventLoop],
+def test_who_is_being_taken_when_the_listener_closes_is_answered(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], turns: int
 ) -> None:
-    """Also one that has not asked yet; neither keeps the stop waiting to its limit."""
+    """However far the loop has come with them; nor does one that asks a little later keep the stop to its limit."""
 
     async def scene(served: Served) -> None:
         late = served.client(b"")
         asking = served.client()
+        for _ in range(turns):
+            await asyncio.sleep(0)
         stopping = asyncio.get_running_loop().create_task(served.listener.stop(3600))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -165,8 +169,10 @@ def test_who_was_just_taken_when_the_listener_closes_is_answered(
 
 @LOOPS
 def test_one_that_never_asks_holds_up_a_stop_for_a_moment_only(
-    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    new_loop: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "FIRST_CALL", 0.1)
+
     async def scene(served: Served) -> None:
         served.listener.pause()
         client = served.client(b"")

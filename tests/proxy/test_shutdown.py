@@ -212,12 +212,14 @@ async def test_who_has_connected_before_the_stop_is_answered(start: Start) -> No
     request = post(json.dumps(body()).encode())
     with start("announce: 0s, drain: 10s") as proxy:
         supervisor = psutil.Process(proxy.pid)
-        for process in (*supervisor.children(), supervisor):
-            process.suspend()
+        everyone = (*supervisor.children(), supervisor)
         with contextlib.ExitStack() as callers:
+            for process in everyone:
+                callers.callback(process.resume)
+                process.suspend()
             asking = [callers.enter_context(Raw(proxy.url)).send(request) for _ in range(40)]
             proxy.signal(signal.SIGTERM)
-            for process in (supervisor, *supervisor.children()):
+            for process in everyone:
                 process.resume()
             for caller in asking:
                 assert caller.answer().status == 200

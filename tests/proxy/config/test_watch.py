@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from proxy.config.fingerprint import Fingerprint
 from proxy.config.load import Loaded, load
 from proxy.config.watch import changes
 from proxy.runtime import Holder
@@ -133,13 +134,36 @@ async def test_what_a_bad_config_misses_may_come_before_it_is_refused(folder: Pa
 
 async def test_a_load_that_fails_is_not_tried_again_and_again(folder: Path) -> None:
     """By a defect of ours, say. The next change is a new try."""
-    files = load(folder / "pointsman.yaml", env={}).files
-    told = changes(lambda: files, quiet=0.02, poll=0.05)
-    for name in ("two", "three"):
-        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", name))
+    config = folder / "pointsman.yaml"
+    files = load(config, env={}).files
+    looks = 0
+
+    def loaded() -> Mapping[str, Fingerprint]:
+        nonlocal looks
+        looks += 1
+        return files
+
+    async def quietly() -> None:
+        """Until it has looked some more."""
+        async with asyncio.timeout(20):
+            enough = looks + 6
+            while looks < enough:
+                await asyncio.sleep(0.01)
+
+    told = changes(loaded, quiet=0.02, poll=0.05)
+    good = config.read_text()
+    for text in ("two", "three"):
+        config.write_text(good + f"# {text}")
         await asyncio.wait_for(anext(told), 20)
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(anext(told), 0.5)
+    again = asyncio.create_task(anext(told))
+    await quietly()
+    assert not again.done()
+    config.write_text(good)  # as loaded: nothing to tell, and the change after it is a new one
+    await quietly()
+    assert not again.done()
+    config.write_text(good + "# three")
+    await asyncio.wait_for(again, 20)
+    await told.aclose()
 
 
 async def test_a_rotated_secret_is_read_again(folder: Path) -> None:
