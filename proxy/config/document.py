@@ -164,7 +164,10 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
             if not os.path.realpath(path).startswith("/proc/"):
                 raise OSError(errno.EINVAL, "it is a pipe, not a file")
             os.set_blocking(opened.fileno(), True)
-        return opened.read(most)
+        data: bytes | None = opened.read(most)
+        if data is None:
+            raise OSError(errno.EINVAL, "it is a terminal, not a file")
+        return data
 
 
 def _line_col(text: str, position: int) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -163,6 +164,22 @@ def test_who_is_being_taken_when_the_listener_closes_is_answered(
         for client in (late, asking):
             assert (await said(client)).startswith(b"HTTP/1.1 200 ")
         await stopping
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_who_has_left_before_it_was_taken_is_not_missed(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def scene(served: Served) -> None:
+        served.listener.pause()
+        for reset in (True, False):
+            client = served.client()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", reset, 0))
+            client.close()
+        staying = served.client()
+        await served.listener.stop(5)
+        assert (await said(staying)).startswith(b"HTTP/1.1 200 ")
+        assert served.listener.connections == 0
 
     play(new_loop, scene)
 

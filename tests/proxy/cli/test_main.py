@@ -230,6 +230,16 @@ def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert "it is a pipe, not a file" in done.stdout
 
 
+def test_a_terminal_is_not_waited_for(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    done = child("check", "-c", os.ttyname(end), cwd=tmp_path)
+    os.close(terminal)
+    os.close(end)
+    assert done.returncode == 1
+    assert "it is a terminal, not a file" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def test_what_a_shell_substitutes_is_read(tmp_path: Path) -> None:
     (tmp_path / "mistaken.yaml").write_text("version: 1\nnonsense: 1\n")
     done = redirected("-c <(cat mistaken.yaml)", "check", cwd=tmp_path)

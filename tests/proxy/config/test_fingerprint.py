@@ -46,6 +46,10 @@ def test_a_file_without_end_is_not_read_to_it() -> None:
 
 
 def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
+    terminal, end = os.openpty()
+    assert fingerprint(os.ttyname(end)) is None
+    os.close(terminal)
+    os.close(end)
     (tmp_path / "loop").symlink_to("loop")
     assert fingerprint(str(tmp_path / "loop")) is None
     assert fingerprint("no\0name") is None
