@@ -150,18 +150,23 @@ async def test_a_load_that_fails_is_not_tried_again_and_again(folder: Path) -> N
             while looks < enough:
                 await asyncio.sleep(0.01)
 
+    def save(text: str) -> None:
+        """At once: half a text would be a change of its own."""
+        (folder / "new").write_text(text)
+        os.replace(folder / "new", config)
+
     told = changes(loaded, quiet=0.02, poll=0.05)
     good = config.read_text()
     for text in ("two", "three"):
-        config.write_text(good + f"# {text}")
+        save(good + f"# {text}")
         await asyncio.wait_for(anext(told), 20)
     again = asyncio.create_task(anext(told))
     await quietly()
     assert not again.done()
-    config.write_text(good)  # as loaded: nothing to tell, and the change after it is a new one
+    save(good)  # as loaded: nothing to tell, and the change after it is a new one
     await quietly()
     assert not again.done()
-    config.write_text(good + "# three")
+    save(good + "# three")
     await asyncio.wait_for(again, 20)
     await told.aclose()
 
