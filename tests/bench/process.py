@@ -160,8 +160,10 @@ def get(url: str) -> HTTPResponse:
 
 @contextlib.contextmanager
 def many_files(wanted: int) -> Iterator[int]:
-    """So many open files, or as many as are allowed, for this process and the children it starts; gives the limit."""
+    """At least so many open files, or as many as are allowed, for this process and the children it starts; gives the
+    limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(wanted, soft)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
     except (ValueError, OSError):  # only root may have more than its hard limit

@@ -126,18 +126,23 @@ class Bench:
         self.processes = contextlib.ExitStack()
 
     def __enter__(self) -> "Bench":
-        files = self.processes.enter_context(many_files(2 * max(self.plan.open_streams) + 1000))
+        with contextlib.ExitStack() as started:  # what a failure leaves ends here
+            self._open(started)
+            self.processes = started.pop_all()
+        return self
+
+    def _open(self, started: contextlib.ExitStack) -> None:
+        files = started.enter_context(many_files(2 * max(self.plan.open_streams) + 1000))
         room = (room_of(files)[0] - 100) // 500 * 500  # some connections are others'
         fitting = tuple(min(streams, room) for streams in self.plan.open_streams)
         self.plan = dataclasses.replace(self.plan, open_streams=fitting)
         ports = dict(zip(WORKLOADS, free_ports(len(WORKLOADS)), strict=True))
         self.origins = Origins(ports, self.folder, files)
         command = modelserver.model_server(self.folder, files, ports["json"], ports["burst"])
-        server = self.processes.enter_context(Process(command, OTHER_CORE))
+        server = started.enter_context(Process(command, OTHER_CORE))
         server.wait_ready(f"http://127.0.0.1:{ports['json']}{modelserver.READY}", 10)
         command = [sys.executable, "-m", "tests.bench.paced", str(ports["paced"]), str(ports["idle"])]
-        self.processes.enter_context(Process(command, OTHER_CORE, talks=True)).hear(10)
-        return self
+        started.enter_context(Process(command, OTHER_CORE, talks=True)).hear(10)
 
     def __exit__(self, *_: object) -> None:
         self.processes.close()
@@ -151,7 +156,7 @@ class Bench:
                 measured.ready_s.append(subject.ready_s)
                 if again:
                     subject.process.stop()
-        except Broken as why:
+        except (Broken, OSError) as why:
             self.say(f"{name}: {why}")
             self.run.absent[name] = str(why)
             return

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -44,7 +45,7 @@ policies:
   p: {{model: m}}
 {policies}
 """
-EVENTS = 150  # of a stream of the load
+EVENTS = (75, 225)  # of a stream of the load, at least and at most
 KEY = "sk-upstream-canary-0123456789"
 
 
@@ -293,23 +294,26 @@ class Pool:
         if self._streaming:
             return
         loop = asyncio.get_running_loop()
-        # The first of each is cut shorter than the next one's: 200 that end and begin at once are a pause of our own.
-        lengths = (EVENTS * (number + 1) // self.size.streams for number in range(self.size.streams))
-        self._streaming = [loop.create_task(self._stream(length)) for length in lengths]
+        begun: set[int] = set()
+        self._streaming = [loop.create_task(self._stream(number, begun)) for number in range(self.size.streams)]
         async with asyncio.timeout(60):
-            while len(self.streams) < len(self._streaming):
+            while len(begun) < len(self._streaming):
                 await asyncio.sleep(0.05)
 
-    async def _stream(self, events: int) -> None:
+    async def _stream(self, number: int, begun: set[int]) -> None:
         """One after the other, each of five events a second; the one that is cut off by our own end is forgotten.
 
-        `events`: of the first one."""
-        for length in itertools.chain([events], itertools.repeat(EVENTS)):
+        Of many lengths: 200 that end and begin at once would be a pause of our own. `begun`: whose first one has.
+        """
+        chance = random.Random(number)
+        while True:
+            length = chance.randint(*EVENTS)
             async with await Client.open(self.proxy.url) as client:
                 stream = self._send(client, f"ttft={self.size.answer} pace=0.2 tokens={length}", "p", True)
                 self.sent.remove(stream)
                 await client.answer(stream.answer, events=1)
                 self.streams.append(stream)
+                begun.add(number)
                 try:
                     await client.answer(stream.answer)
                 except asyncio.CancelledError:

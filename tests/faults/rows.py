@@ -15,7 +15,7 @@ HEAD = """# Faults: required and measured
 Written by `make faults`, `make soak` and `make fuzz`; each row is one or more scenarios in this folder, in its long
 form. Measured on {cores} cores that everything shares: clients, model servers and proxy. `product` is the last commit
 that changed {product}, with a `+` where more was changed since; `runs` counts the
-runs in a row of that product that met it.
+runs in a row that met it: of that product, and with fault and requirement in these words.
 
 | row | fault | required | measured | met | runs | product | date |
 | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -89,7 +89,9 @@ def written(
     lines = {number: (fault, required, measured, met, int(runs), commit or UNKNOWN, date)
              for number, fault, required, measured, met, runs, commit, date in LINE.findall(before)}  # fmt: skip
     for number, row in rows.items():
-        goes_on = number in lines and lines[number][5] == of and of != UNKNOWN and not of.endswith("+")
+        is_told = of != UNKNOWN and not of.endswith("+")
+        same = (row.fault, row.required, of)  # in other words it is another measurement
+        goes_on = is_told and number in lines and (*lines[number][:2], lines[number][5]) == same
         runs = lines[number][4] if goes_on else 0
         clean = (row.fault, row.required, row.measured.replace("|", "/").replace("\n", " "))
         lines[number] = (*clean, "yes" if row.met else "no", runs + 1 if row.met else 0, of, today)

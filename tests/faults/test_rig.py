@@ -146,6 +146,11 @@ def test_runs_of_another_product_do_not_count(first: str, then: str) -> None:
     assert f"| yes | 1 | {then} |" in results(results("", CUT, of=first), CUT, of=then)
 
 
+@pytest.mark.parametrize("changed", [replace(CUT, fault="a cut"), replace(CUT, required="most")])
+def test_runs_that_measured_something_else_do_not_count(changed: Row) -> None:
+    assert "| yes | 1 | abc |" in results(results("", CUT, of="abc"), changed, of="abc")
+
+
 def test_results_from_before_the_product_was_noted_are_kept() -> None:
     old = "| 2 | kill | 0 | 0 | yes | 7 | 2026-11-22 |\n"
     assert f"| 2 | kill | 0 | 0 | yes | 7 | {UNKNOWN} | 2026-11-22 |" in results(old, CUT, of="abc")
