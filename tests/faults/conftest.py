@@ -1,5 +1,6 @@
 """The rig of a module, its invariants after every scenario, and the figures of the run."""
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Literal
@@ -58,6 +59,15 @@ def form(request: pytest.FixtureRequest) -> Form:
     """Each scenario has a short form and a long one."""
     chosen: Form = request.param
     return chosen
+
+
+@pytest.fixture(autouse=True)
+def unpaused() -> Iterator[None]:
+    """Without the collector: in a process as large as this one it holds up clients and model servers for a fifth of a
+    second at a time, and that would look like the proxy."""
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
