@@ -41,7 +41,9 @@ class Once(Generic[T]):
     def __get__(self, facts: object | None, owner: type) -> "T | Once[T]":
         if facts is None:
             return self
-        value = facts.__dict__[self.name] = self.compute(facts)
+        compute = self.compute
+        value = compute(facts)
+        setattr(facts, self.name, value)  # through `__dict__` the object would get a dict of its own
         return value
 
 
@@ -54,7 +56,6 @@ class Facts:
 
     def __init__(
         self,
-        *,
         body: Mapping[str, Any],
         headers: Mapping[bytes, bytes],
         extras: Mapping[str, Any] = _NOTHING,

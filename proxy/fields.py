@@ -21,6 +21,7 @@ _USUAL: Final = """
     X-Stainless-Timeout
 """.split()  # noqa: SIM905 -- names are easier to read without quotes
 USUAL: Final = {spelled.encode(): name.lower().encode() for name in _USUAL for spelled in (name, name.lower())}
+usual: Final = USUAL.get  # taken once: a method of what another module imports is looked up anew for each call
 
 
 def unusual(name: bytes) -> bytes:

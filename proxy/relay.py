@@ -64,20 +64,21 @@ class Relaying:
         self.forwarded = forwarded  # the few of the caller's headers that models may see
         self._loop = asyncio.get_running_loop()
 
-    # What a request begins with; as class attributes they cost nothing until they change.
-    failed: Failed | None = None  # of the last attempt
-    retry_after: float | None = None  # the smallest that any attempt was told
-    committed = False  # content has gone out: no other answer is possible
-    served = False  # an answer has gone out whole
-    last: Trial | None = None  # the newest, or the one that answers
-    stream: Stream | None = None  # the one whose content went out
-    answer: bytes | None = None  # a whole answer, ready to be sent
-    _asked = False  # the caller asked for a stream's usage
-    race: Race | None = None  # of two calls for the first content
+        # Here rather than on the class, where to read what has not changed yet takes several times as long.
+        self.failed: Failed | None = None  # of the last attempt
+        self.retry_after: float | None = None  # the smallest that any attempt was told
+        self.committed = False  # content has gone out: no other answer is possible
+        self.served = False  # an answer has gone out whole
+        self.last: Trial | None = None  # the newest, or the one that answers
+        self.stream: Stream | None = None  # the one whose content went out
+        self.answer: bytes | None = None  # a whole answer, ready to be sent
+        self.race: Race | None = None  # of two calls for the first content
+        self.orphan: asyncio.Task[Failed | None] | None = None  # a call that goes on although the caller has left
+        self._asked = False  # the caller asked for a stream's usage
+        self._hold: Hold | None = None
+        self._seat: Place | None = None  # taken for a call that is about to be moved there
+
     end: float  # of the attempt's total time
-    orphan: asyncio.Task[Failed | None] | None = None  # a call that goes on although the caller has left
-    _hold: Hold | None = None
-    _seat: Place | None = None  # taken for a call that is about to be moved there
 
     async def relay(self, effect: Relay) -> Relayed:
         """Call the route's model: one endpoint, or one after the other while they fail and another may be asked."""

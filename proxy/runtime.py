@@ -124,16 +124,12 @@ class Snapshot:
 class Holder:
     """The one mutable reference: the snapshot that new requests begin with."""
 
-    __slots__ = ("_snapshot",)
+    __slots__ = ("snapshot",)
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self._snapshot = snapshot
-
-    @property
-    def snapshot(self) -> Snapshot:
-        return self._snapshot
+        self.snapshot = snapshot  # changed by `swap` alone
 
     def swap(self, new: Snapshot) -> Snapshot:
         """Serve the new snapshot from the next request on. Returns the old one, which running requests keep."""
-        old, self._snapshot = self._snapshot, new
+        old, self.snapshot = self.snapshot, new
         return old

@@ -22,7 +22,7 @@ from proxy.account import new_id
 from proxy.bodies import FREE, Bodies
 from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout
 from proxy.exchange import Exchange, encode
-from proxy.fields import USUAL, again, check_framing, check_sizes, large_head, unusual
+from proxy.fields import again, check_framing, check_sizes, large_head, unusual, usual
 from proxy.runtime import Limits
 from proxy.wire.error import reply_error
 
@@ -288,7 +288,7 @@ class Protocol(asyncio.Protocol):
         self._header_room -= 1
         if self._header_room < 0:
             raise HeadersTooLarge(f"the request has more than {self._limits.max_headers} headers")
-        name = USUAL.get(name) or unusual(name)
+        name = usual(name) or unusual(name)
         headers = self._headers
         headers[name] = again(name, headers[name], value) if name in headers else value
 

@@ -42,7 +42,8 @@ def apply_all(every: Sequence[Params], body: dict[str, Any]) -> None:
     active = [params for params in every if not params.chat_only or "messages" in body]
     for params in active:
         _rename(params.rename, body)
-        _rename_roles(params.roles, body)
+        if params.roles:
+            _rename_roles(params.roles, body)
     for params in active:
         for key, value in params.default.items():
             body.setdefault(key, value)
@@ -62,7 +63,7 @@ def _rename(names: Mapping[str, str], body: dict[str, Any]) -> None:
 
 def _rename_roles(roles: Mapping[str, str], body: dict[str, Any]) -> None:
     messages = body.get("messages")
-    if roles and isinstance(messages, list):
+    if isinstance(messages, list):
         body["messages"] = [_with_role(message, roles) for message in messages]
 
 

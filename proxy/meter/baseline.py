@@ -179,11 +179,7 @@ def estimated(
         static = min(prompt, learned.prompt_tokens(model, static_chars))
         expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
         cached = min(prompt, round(max(expected, learned.cached_share(model) * prompt)))
-    usage = Usage(
-        input=prompt - cached,
-        cached_input=cached,
-        output=learned.output_tokens(model, output_chars),
-        # nothing delivered: it may not have thought either
-        reasoning=learned.reasoning(model) if output_chars else 0,
-    )
+    output = learned.output_tokens(model, output_chars)
+    reasoning = learned.reasoning(model) if output_chars else 0  # nothing delivered: it may not have thought either
+    usage = Usage(prompt - cached, cached, 0, output, reasoning)
     return Baseline(price.total(usage), price.uncached(usage), "estimated", usage)

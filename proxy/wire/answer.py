@@ -47,11 +47,7 @@ def read(data: bytes, model: str) -> Answer:
     for choice in choices:
         if type(choice) is dict:
             characters += size(choice.get("message"))
-    return Answer(
-        usage=usage if type(usage) is dict else None,
-        model=name if type(name) is str else None,
-        characters=characters,
-    )
+    return Answer(usage if type(usage) is dict else None, name if type(name) is str else None, characters)
 
 
 def size(message: Any) -> int:
