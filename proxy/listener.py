@@ -82,6 +82,7 @@ class Listener:
         self._taking: asyncio.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._goodbye = GOODBYE
+        self._is_hurried = False
 
     @property
     def connections(self) -> int:
@@ -129,13 +130,20 @@ class Listener:
         if self._ticking is None:
             return
         self._ticking.cancel()
-        await self._take_the_last()
-        if not await self._connections.wait_empty(limit):
+        loop = asyncio.get_running_loop()
+        self._connections.joined = lambda connection: loop.call_soon(connection.shutdown)
+        for connection in list(self._connections):
+            connection.shutdown()
+        if limit:
+            await self._take_the_last()
+        self.pause()
+        self._sock.close()
+        if not await self._connections.wait_empty(0.0 if self._is_hurried else limit):
             for request in list(self._requests):
                 request.cancel()
             for connection in list(self._connections):
                 if isinstance(connection, Protocol):
-                    connection.cancel()
+                    connection.cut()
         if not await self._requests.wait_empty(self._goodbye):
             for request in list(self._requests):  # its answer is out, and what is left to do takes too long
                 request.cancel()
@@ -143,35 +151,33 @@ class Listener:
         await self._connections.wait_empty(self._goodbye)
         for connection in list(self._connections):
             connection.transport.abort()  # a client that does not read its last words
+        await _turns()  # until they know
+        await self._requests.wait_empty(HURRY)
         for refusal in list(self._refusals):
             refusal.end()
 
     async def _take_the_last(self) -> None:
-        """Close the listener and take what waits to be taken: the system would reset it with the last copy.
+        """Take what waits to be taken before the listener is closed: the system resets it with the last copy.
 
         Ours are answered; uvicorn's protocol, the admin listener's, closes whoever it has not read yet. A connection
         that becomes whole between our last look and the close is still lost, within microseconds.
         """
         loop = asyncio.get_running_loop()
-        self._connections.joined = lambda connection: loop.call_soon(connection.shutdown)
-        for connection in list(self._connections):
-            connection.shutdown()
         if self._taking is not None:
-            for each in self._taking.sockets:  # asyncio's server fails whom it has taken halfway when it closes
-                loop.remove_reader(each.fileno())
+            for each in filter(None, self._taking.sockets):  # none where uvloop has closed it after an error
+                loop.remove_reader(each.fileno())  # asyncio's server fails whom it has taken halfway when it closes
             await _turns()
         self.pause()
         await _turns()
-        waiting = [*_accepted(self._sock)]
-        self._sock.close()
-        for result in await asyncio.gather(
-            *(loop.connect_accepted_socket(self._protocol, sock) for sock in waiting), return_exceptions=True
-        ):
-            if isinstance(result, BaseException) and not isinstance(result, OSError):  # that: the client has left
-                raise result
+        for sock in _accepted(self._sock):
+            try:  # one after the other: the room is that of those before it
+                await loop.connect_accepted_socket(self._protocol, sock)
+            except OSError:  # the client has left, or there is no descriptor
+                sock.close()
 
     def hurry(self) -> None:
         """There is no time to stop in: a running `stop` cuts what runs now, and waits little for clients to read."""
+        self._is_hurried = True
         self._goodbye = HURRY
         self._connections.hurry()
         self._requests.hurry()

@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from proxy import late
 from proxy.account import new_id
 from proxy.bodies import FREE, Bodies
-from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout
+from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, Unavailable
 from proxy.exchange import Exchange, encode
 from proxy.fields import again, check_framing, check_sizes, large_head, unusual, usual
 from proxy.runtime import Limits
@@ -144,10 +144,23 @@ class Protocol(asyncio.Protocol):
         if self.current is None and self.reading is None and not self.waiting and not self._in_head:
             self.transport.close()
 
-    def cancel(self) -> None:
-        """End the request that is being answered: the server's time is up."""
-        if self.current is not None and self.current.task is not None:
-            self._cancel(self.current.task)
+    def cut(self) -> None:
+        """The server's time is up: end the request that is being answered, and begin no other."""
+        stopping, cut = Unavailable("the server is shutting down", code="server_shutting_down"), self.current
+
+        def ended(_: "asyncio.Task[None]") -> None:
+            if cut is not None and self.current is cut:  # the task had not even begun
+                reply_error(cut, new_id(), stopping)
+
+        if cut is not None and cut.task is not None:
+            self._is_deaf = True
+            self._forget()
+            cut.task.add_done_callback(ended)
+            self._cancel(cut.task)
+        elif self._in_head or self.reading is not None:
+            self._refuse(stopping)
+        else:
+            self.transport.close()
 
     def refuse_unread(self) -> None:
         """Refuse, for want of memory, what nobody has looked at yet, and let go of what has come of its body."""

@@ -39,10 +39,11 @@ class Files:
     ) -> None:
         self.problems.append(Problem(place.file, place.line, place.col, severity, code, message, suggestion))
 
-    def see(self, path: Path) -> None:
-        """Note what is at `path`. Call it before reading: what changes in between is then a change, and not lost."""
+    def see(self, path: Path) -> Fingerprint:
+        """Note what is at `path`. Before it is read: what changes in between is then a change, and not lost."""
         if str(path) not in self.seen:
             self.seen[str(path)] = fingerprint(str(path))
+        return self.seen[str(path)]
 
     def text(self, path: Path) -> str:
         """What the file says, noted as seen. Raises `Refused`."""
@@ -89,7 +90,7 @@ def _tests_beside(main: Path, read: set[Path]) -> list[Path]:
     found = []
     for path in sorted(main.parent.glob("*.test.yaml")):
         owner = path.with_name(path.name.removesuffix(".test.yaml") + ".yaml")
-        if not owner.exists() or _real(owner) in read:
+        if not os.path.exists(owner) or _real(owner) in read:
             found.append(path)
     return found
 
@@ -175,7 +176,7 @@ class _Merged:
             return
         base = path.parent / pattern
         self.files.see(_fixed_part(base))
-        found = [Path(match) for match in sorted(glob.glob(str(base), recursive=True)) if Path(match).is_file()]
+        found = [Path(match) for match in sorted(glob.glob(str(base), recursive=True)) if os.path.isfile(match)]
         if not found and is_glob:
             self.files.report(place, "warning", "include-nothing", f"no file matches {pattern!r}")
         elif not found:

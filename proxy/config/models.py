@@ -63,14 +63,13 @@ def target(draft: Draft, path: PathKey, spec: Connection, secret: Secret | None 
     needs_httpx = spec.http2 or spec.proxy or spec.tls.certificate
     folder = Path(draft.root.place_of((*path, "tls")).file).parent
     files = {kind: str(folder / file) for kind, file in spec.tls.model_dump().items() if file is not None}
-    for file in files.values():
-        draft.files.see(Path(file))
+    seen = tuple(draft.files.see(Path(file)) for file in files.values())
     return Target(
         name=str(path[-1]),
         base_url=(spec.base_url or "").rstrip("/"),
         headers=tuple(headers),
         client=spec.client or ("httpx" if needs_httpx else "pool"),
-        tls=TLS(**files),
+        tls=TLS(**files, seen=seen),
         proxy=spec.proxy,
         http2=spec.http2,
         max_connections=spec.max_connections,

@@ -3,6 +3,7 @@
 `prompts/support/3.yaml` and the flat `support.3.yaml` are both support@3.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -113,7 +114,7 @@ class _Reader:
             return
         path = _beside(place, written)
         self.files.see(path)
-        if path.is_dir():
+        if os.path.isdir(path):  # not the path's own: that raises where a folder may not be entered
             self.from_folder(name, path, place)
         else:
             self.from_file(name, path.stem.removeprefix(f"{name}."), path, place)

@@ -53,7 +53,7 @@ def _folders(files: Iterable[str]) -> list[str]:
     found = set()
     for file in files:
         folder = Path(file) if os.path.isdir(file) else Path(file).parent
-        while not folder.is_dir() and folder != folder.parent:
+        while not os.path.isdir(folder) and folder != folder.parent:
             folder = folder.parent
         found.add(str(folder))
     return sorted(found)

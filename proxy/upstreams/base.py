@@ -19,6 +19,7 @@ class TLS:
     ca: str | None = None  # a CA bundle's path; None: the system's
     certificate: str | None = None  # client certificate and key, as files
     key: str | None = None
+    seen: tuple[bytes | None, ...] = ()  # what the files held: with others, it is another client's
 
 
 @dataclass(frozen=True, slots=True)

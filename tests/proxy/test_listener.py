@@ -4,6 +4,8 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import uvloop
@@ -87,7 +89,14 @@ class Hello:
     limits = Limits()
     bodies = Bodies()
 
+    def __init__(self) -> None:
+        self.begun = 0
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+
     async def __call__(self, exchange: Exchange) -> None:
+        self.begun += 1
+        await self.may_answer.wait()
         exchange.reply(200, b"", b"hello")
 
 
@@ -98,7 +107,8 @@ class Served:
         self.tasks = Tasks()
         self.sock = bind("127.0.0.1:0")
         self.where = self.sock.getsockname()
-        self.listener = Listener(ours(Hello()), self.sock, self.tasks)
+        self.app = Hello()
+        self.listener = Listener(ours(self.app), self.sock, self.tasks)
 
     def client(self, sent: bytes = GET) -> socket.socket:
         client = socket.create_connection(self.where, timeout=10)
@@ -213,5 +223,75 @@ def test_another_that_listens_there_takes_who_comes_later(
             taken, _ = other.accept()
             with taken, client:
                 assert taken.getpeername() == client.getsockname()
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_no_more_are_taken_than_there_is_room_for(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Each would want a descriptor for its call, too."""
+
+    async def scene(served: Served) -> None:
+        served.listener.room = lambda: (3, 100)
+        served.listener.pause()
+        clients = [served.client() for _ in range(10)]
+        served.app.may_answer.clear()
+        stopping = asyncio.get_running_loop().create_task(served.listener.stop(3600))
+        refused = [await said(client) for client in clients[3:]]
+        served.app.may_answer.set()
+        assert [answer[:12] for answer in refused] == [b"HTTP/1.1 503"] * 7
+        assert [(await said(client))[:12] for client in clients[:3]] == [b"HTTP/1.1 200"] * 3
+        await stopping
+
+    play(new_loop, scene)
+
+
+@pytest.mark.parametrize("turns", range(12))
+@LOOPS
+def test_one_is_hurried_however_far_a_stop_has_come(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], turns: int
+) -> None:
+    async def scene(served: Served) -> None:
+        served.app.may_answer.clear()
+        client = served.client()
+        while not served.app.begun:
+            await asyncio.sleep(0)
+        stopping = asyncio.get_running_loop().create_task(served.listener.stop(3600))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        served.listener.hurry()
+        async with asyncio.timeout(30):
+            await stopping
+        client.close()
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_without_time_nobody_is_taken(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """Their calls would be paid for, and cut."""
+
+    async def scene(served: Served) -> None:
+        served.listener.pause()
+        client = served.client()
+        await served.listener.stop(0.0)
+        with pytest.raises(ConnectionResetError):
+            await said(client)
+        assert served.app.begun == 0
+
+    play(new_loop, scene)
+
+
+@LOOPS
+def test_a_server_that_the_loop_has_closed_is_no_obstacle(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """As uvloop does after an error; what it gives for its sockets then are none."""
+
+    async def scene(served: Served) -> None:
+        assert served.listener._taking is not None
+        served.listener._taking.close()
+        served.listener._taking = cast(Any, SimpleNamespace(sockets=[None], close=served.listener._taking.close))
+        client = served.client()
+        await served.listener.stop(5)
+        assert (await said(client)).startswith(b"HTTP/1.1 200 ")
 
     play(new_loop, scene)

@@ -572,6 +572,39 @@ async def test_draining_closes_an_idle_connection(rig: Rig) -> None:
     await closed(wire)
 
 
+async def test_a_connection_that_waits_is_closed_when_time_is_up(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD)
+    await rig.quiet()
+    protocol.cut()
+    assert wire.closed
+
+
+@pytest.mark.parametrize("come", [len(GOOD) - len(GOOD_BODY) - 5, len(GOOD) - 5], ids=["of the head", "of the body"])
+async def test_a_request_that_comes_when_time_is_up_is_not_begun(rig: Rig, come: int) -> None:
+    """Nobody would wait for its call, nor book it."""
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD[:come])
+    protocol.cut()
+    protocol.data_received(GOOD[come:])
+    await rig.quiet()
+    [(status, _)] = answers(wire.out)
+    assert status == 503
+    assert b"server_shutting_down" in wire.out
+    assert not rig.model.calls
+
+
+async def test_requests_behind_one_that_is_cut_are_not_begun(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD * 3)
+    protocol.shutdown()
+    protocol.cut()
+    await rig.quiet()
+    assert [status for status, _ in answers(wire.out)] == [503]
+    assert len(rig.model.calls) <= 1
+    assert wire.closed
+
+
 class Purse:
     """A ledger that lends a few times, and notes what comes back."""
 

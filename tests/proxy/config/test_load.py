@@ -97,6 +97,28 @@ def test_files_are_watched_also_when_nothing_loads(folder: Path) -> None:
     assert {str(folder / "caller"), str(folder / "prompts" / "1.md")} <= set(loaded.files)
 
 
+@pytest.mark.parametrize("text", ["prompts: {support: LONG}", "include: LONG.yaml", "include: LONG/*.yaml"])
+def test_a_name_that_no_file_can_have_is_a_problem_not_a_failure(folder: Path, text: str) -> None:
+    """As a folder that may not be entered: looking for it fails, other than for what is missing."""
+    config = "".join(line for line in BASE.splitlines(True) if not text.startswith(line[:8]))
+    config += text.replace("LONG", "x" * 300) + "\n"
+    (folder / "pointsman.yaml").write_text(config)
+    [problem] = load(folder / "pointsman.yaml", env={}).problems
+    assert problem.code in ("file-unreadable", "include-nothing", "file-not-found")
+
+
+def test_a_tls_file_with_other_content_makes_another_target(folder: Path) -> None:
+    """Else who has a client for it would go on with a certificate that has run out."""
+    text = BASE.replace("base_url:", "tls: {ca: ca.pem}, base_url:", 1)
+    (folder / "pointsman.yaml").write_text(text)
+    targets = []
+    for content in ("one", "one", "two"):
+        (folder / "ca.pem").write_text(content)
+        targets.append({each.target for model in snapshot_of(folder).models.values() for each in model.endpoints})
+    assert targets[0] == targets[1] != targets[2]
+    assert str(folder / "ca.pem") in snapshot_of(folder).files
+
+
 def test_variables_never_expand_in_prompts(folder: Path) -> None:
     route = snapshot_of(folder, nothing="much").services["support"].routes["strong"]
     assert route.prompt is not None

@@ -132,6 +132,21 @@ async def test_what_a_bad_config_misses_may_come_before_it_is_refused(folder: Pa
         assert watched.policies == ["two"]
 
 
+LONG = "x" * 300  # more than a name may have: looking for it fails, as it does in a folder that may not be entered
+
+
+@pytest.mark.parametrize(
+    "wrong", [f"api_key: file:{LONG}/key", f"tls: {{ca: {LONG}/ca.pem}}, api_key: file:{LONG}/{LONG}/key"]
+)
+async def test_what_cannot_be_looked_for_does_not_end_the_watch(folder: Path, wrong: str) -> None:
+    async with watching(folder / "pointsman.yaml") as watched:
+        (folder / "pointsman.yaml").write_text(GOOD.replace("api_key: file:key", wrong))
+        assert (await watched.next()).snapshot is None
+        (folder / "pointsman.yaml").write_text(GOOD.replace("NAME", "two"))
+        await watched.next()
+        assert watched.policies == ["two"]
+
+
 async def test_a_load_that_fails_is_not_tried_again_and_again(folder: Path) -> None:
     """By a defect of ours, say. The next change is a new try."""
     config = folder / "pointsman.yaml"

@@ -22,6 +22,8 @@ async def test_equal_targets_share_a_client_and_others_do_not() -> None:
     for change in ({"headers": ((b"api-key", b"new"),)}, {"tls": TLS(certificate=None)}, {"provider": {"x": 2}}):
         other = upstreams.get(dataclasses.replace(target, **change))
         assert (other is one) == (change.keys() == {"tls"})
+    renewed = dataclasses.replace(target, tls=TLS(seen=(b"new",)))
+    assert upstreams.get(renewed) is not one
     assert isinstance(upstreams.get(dataclasses.replace(target, client="httpx")), HttpxUpstream)
     await upstreams.close()
 
