@@ -129,7 +129,7 @@ class Supervisor:
         hurried = self._tasks.spawn(self._hurry.wait(), name="second signal")
         await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
         if draining.done():
-            if draining.exception() is not None:
+            if draining.cancelled() or draining.exception() is not None:
                 return 1  # a defect of ours, which is in the log
             log.info("drained")
             return 0

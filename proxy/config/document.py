@@ -159,7 +159,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
     Pipes without a name are a shell's `<(...)`, and have a writer.
     """
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
+    with open(path, "rb", opener=_without_waiting) as opened:
         if stat.S_ISFIFO(os.fstat(opened.fileno()).st_mode):
             if not os.path.realpath(path).startswith("/proc/"):
                 raise OSError(errno.EINVAL, "it is a pipe, not a file")
@@ -168,6 +168,10 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
         if data is None:
             raise OSError(errno.EINVAL, "it is a terminal, not a file")
         return data
+
+
+def _without_waiting(path: str, _: int) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _line_col(text: str, position: int) -> tuple[int, int]:

@@ -49,10 +49,12 @@ def _look(files: Iterable[str]) -> dict[str, Fingerprint]:
 
 
 def _folders(files: Iterable[str]) -> list[str]:
-    """The folders to watch: those of the files, or the nearest ones that exist."""
+    """The folders to watch: those of the files, or the nearest ones that exist; and those that are folders."""
     found = set()
     for file in files:
-        folder = Path(file) if os.path.isdir(file) else Path(file).parent
+        if os.path.isdir(file):
+            found.add(str(Path(file)))  # and the one it is in: it may become a file
+        folder = Path(file).parent
         while not os.path.isdir(folder) and folder != folder.parent:
             folder = folder.parent
         found.add(str(folder))

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import pytest
+
+from proxy.config.document import read_bytes
 from proxy.config.fingerprint import fingerprint
 
 
@@ -26,6 +29,14 @@ def test_a_folder_changes_with_its_names(tmp_path: Path) -> None:
     after = fingerprint(str(tmp_path))
     (tmp_path / os.fsdecode(b"\xff")).write_text("two")
     assert before != after == fingerprint(str(tmp_path))
+
+
+def test_a_folder_in_a_files_place_costs_no_descriptor(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        with pytest.raises(IsADirectoryError):
+            read_bytes(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:

@@ -147,6 +147,26 @@ async def test_what_cannot_be_looked_for_does_not_end_the_watch(folder: Path, wr
         assert watched.policies == ["two"]
 
 
+async def test_a_file_that_became_a_folder_may_come_back(folder: Path) -> None:
+    """Which the folder itself does not tell: it is gone."""
+    config, kept = folder / "pointsman.yaml", folder / "kept.yaml"
+    async with watching(config) as watched:
+        watched.changes = changes(lambda: watched.files, quiet=0.02, poll=3600)
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(watched.run())
+        await asyncio.sleep(0.2)
+        config.rename(kept)
+        config.mkdir()
+        assert (await watched.next()).problems[0].code == "file-unreadable"
+        config.rmdir()
+        kept.write_text(GOOD.replace("NAME", "two"))
+        kept.rename(config)
+        while (await watched.next()).snapshot is None:
+            pass
+        task.cancel()
+    assert watched.policies == ["two"]
+
+
 async def test_a_load_that_fails_is_not_tried_again_and_again(folder: Path) -> None:
     """By a defect of ours, say. The next change is a new try."""
     config = folder / "pointsman.yaml"
