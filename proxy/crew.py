@@ -7,6 +7,7 @@ import asyncio
 import itertools
 import socket
 import time
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -63,11 +64,11 @@ class Crew:
         self._starting.add(hand)
         try:
             version = self._version
-            await hand.start()
+            await hand.start(self._snapshot)
             while version != self._version:  # the config was changed meanwhile
                 version = self._version
-                await hand.ask("prepare")
-                await hand.ask("swap")
+                await hand.prepare(self._snapshot)
+                await hand.swap()
         except BaseException as error:  # also a cancellation: nobody else knows of this process
             hand.kill()
             if isinstance(error, OSError | Refused):
@@ -123,18 +124,23 @@ class Crew:
 
     async def use(self, snapshot: Snapshot) -> None:
         """Have all workers load what the supervisor has loaded, then swap. Raises ConfigError: then none has."""
+        old, self._snapshot = self._snapshot, snapshot  # also for those that are started meanwhile
         self._version += 1
-        if snapshot.needs_litellm and not self._snapshot.needs_litellm:
-            await self.replace()  # seconds of import: rather in processes that do not serve yet
-        else:
-            await self._tell("prepare")
-            await self._tell("swap")
-        self._snapshot = snapshot
+        try:
+            if snapshot.needs_litellm and not old.needs_litellm:
+                await self.replace()  # seconds of import: rather in processes that do not serve yet
+            else:
+                await self._tell(lambda hand: hand.prepare(snapshot))
+                await self._tell(lambda hand: hand.swap())
+        except BaseException:  # also a cancellation
+            self._snapshot = old
+            self._version += 1
+            raise
         self.meters.use(snapshot)
 
-    async def _tell(self, do: str) -> None:
+    async def _tell(self, tell: Callable[[Hand], Awaitable[None]]) -> None:
         hands = [hand for hand in self._hands if not hand.leaving]
-        answers = await asyncio.gather(*(hand.ask(do) for hand in hands), return_exceptions=True)
+        answers = await asyncio.gather(*(tell(hand) for hand in hands), return_exceptions=True)
         for hand, answer in zip(hands, answers, strict=True):
             if isinstance(answer, Refused):
                 raise ConfigError(f"a worker refused the config: {answer}")

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from proxy.channel import Channel, Message, Refused
+from proxy.config.disk import Answers
 from proxy.config.load import load
 from proxy.errors import ConfigError
 from proxy.life import Life
@@ -40,7 +41,7 @@ class Hand:
     """The supervisor's hand on one worker process."""
 
     def __init__(self, path: str, sock: socket.socket, tasks: Tasks, workers: int) -> None:
-        self._path = path
+        self._path = path  # for messages, and what is relative to it
         self._workers = workers
         self._sock = sock
         self._tasks = tasks
@@ -60,8 +61,8 @@ class Hand:
         """Requests that it was serving when last asked: what is lost with it, give or take those of a second."""
         return int(sum(value for _, value in self.last.get(INFLIGHT.name, ())))
 
-    async def start(self) -> None:
-        """Start the process and wait until it serves. Raises `Refused`, or OSError if it ends or takes too long."""
+    async def start(self, snapshot: Snapshot) -> None:
+        """Start the process, wait until it serves this. Raises `Refused`, or OSError if it ends or takes too long."""
         ours, theirs = socket.socketpair()
         with theirs:
             fds = (self._sock.fileno(), theirs.fileno())
@@ -75,7 +76,14 @@ class Hand:
             )
         self._channel = Channel(ours, _nothing, self._tasks)
         await self._channel.open()
-        await self.ask("start", workers=self._workers)
+        await self.ask("start", workers=self._workers, answers=snapshot.answers)
+
+    async def prepare(self, snapshot: Snapshot) -> None:
+        """Load it, to be swapped in by `swap`. Raises `Refused` or OSError."""
+        await self.ask("prepare", answers=snapshot.answers)
+
+    async def swap(self) -> None:
+        await self.ask("swap")
 
     async def ask(self, do: str, seconds: float = READY, **values: object) -> Any:
         """Raises `Refused`, or OSError if it ends or says nothing for so long."""
@@ -145,21 +153,23 @@ def main(path: str, listener: str, line: str) -> None:
     """A worker process on inherited descriptors: the supervisor's command, not a person's."""
     sock, channel = socket.socket(fileno=int(listener)), socket.socket(fileno=int(line))
     sock.setblocking(False)
-    loaded = load(path)
-    if loaded.snapshot is None:
-        sys.exit("\n".join(map(str, loaded.problems)))
-    snapshot = loaded.snapshot
-    sys.exit(run(lambda access: Process(path, snapshot, sock, channel, access).run(), is_shared=True))
+    sys.exit(run(lambda access: Process(path, sock, channel, access).run(), is_shared=True))
 
 
 class Process:
-    """A worker process from inside: does what the supervisor says until it says drain, or is gone."""
+    """A worker process from inside: does what the supervisor says until it says drain, or is gone.
 
-    def __init__(self, path: str, snapshot: Snapshot, sock: socket.socket, line: socket.socket, access: Sink) -> None:
+    What it serves is what the supervisor has loaded and accepted: not what the files hold, which may have changed.
+    """
+
+    _worker: Worker
+    _prepared: Snapshot | None = None
+
+    def __init__(self, path: str, sock: socket.socket, line: socket.socket, access: Sink) -> None:
         self._path = path
+        self._sock = sock
+        self._access = access
         self._tasks = Tasks()
-        self._worker = Worker(snapshot, sock, access, Life())
-        self._prepared = snapshot
         self._channel = Channel(line, self._answer, self._tasks)
         self._drained = asyncio.Event()
 
@@ -169,7 +179,7 @@ class Process:
         await self._channel.open()
         ends = [self._tasks.spawn(event.wait(), name="end") for event in (self._channel.closed, self._drained)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not self._drained.is_set():
+        if self._prepared is not None and not self._drained.is_set():
             log.warning("the supervisor is gone: finishing what runs")
             limit = min(ORPHANED, self._prepared.server.drain)
             drain = self._tasks.spawn(self._worker.drain(0.0, limit), name="drain")
@@ -179,27 +189,33 @@ class Process:
         return 0
 
     async def _answer(self, message: Message) -> object:
-        worker = self._worker
         match message["do"]:
             case "start":
-                await worker.start(message["workers"])
+                self._prepared = await self._load(message["answers"])
+                self._worker = Worker(self._prepared, self._sock, self._access, Life())
+                await self._worker.start(message["workers"])
             case "prepare":
-                loaded = await asyncio.to_thread(load, self._path)
-                if loaded.snapshot is None:
-                    raise ConfigError("the config has changed once more, and is refused")
-                await worker.prepare(loaded.snapshot)
-                self._prepared = loaded.snapshot
+                snapshot = await self._load(message["answers"])
+                await self._worker.prepare(snapshot)
+                self._prepared = snapshot
             case "swap":
-                worker.swap(self._prepared)
+                assert self._prepared is not None
+                self._worker.swap(self._prepared)
             case "state":
-                return await worker.state()
+                return await self._worker.state()
             case "drain":
-                await worker.drain(message["announce"], message["limit"])
+                await self._worker.drain(message["announce"], message["limit"])
                 self._drained.set()
-                return await worker.state()
+                return await self._worker.state()
             case "hurry":
-                worker.hurry()
+                self._worker.hurry()
         return None
+
+    async def _load(self, answers: Answers) -> Snapshot:
+        loaded = await asyncio.to_thread(load, self._path, answers=answers)
+        if loaded.snapshot is None:
+            raise ConfigError("\n".join(map(str, loaded.problems)))
+        return loaded.snapshot
 
 
 def _leave_it_to_the_supervisor() -> None:

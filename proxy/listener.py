@@ -138,6 +138,7 @@ class Listener:
             await self._take_the_last()
         self.pause()
         self._sock.close()
+        await _turns()  # until all that were taken are known
         if not await self._connections.wait_empty(0.0 if self._is_hurried else limit):
             for request in list(self._requests):
                 request.cancel()
@@ -159,8 +160,7 @@ class Listener:
     async def _take_the_last(self) -> None:
         """Take what waits to be taken before the listener is closed: the system resets it with the last copy.
 
-        Ours are answered; uvicorn's protocol, the admin listener's, closes whoever it has not read yet. A connection
-        that becomes whole between our last look and the close is still lost, within microseconds.
+        A connection that becomes whole between our last look and the close is still lost, within microseconds.
         """
         loop = asyncio.get_running_loop()
         if self._taking is not None:
@@ -170,6 +170,9 @@ class Listener:
         self.pause()
         await _turns()
         for sock in _accepted(self._sock):
+            if self._is_hurried:
+                sock.close()
+                return
             try:  # one after the other: the room is that of those before it
                 await loop.connect_accepted_socket(self._protocol, sock)
             except OSError:  # the client has left, or there is no descriptor

@@ -116,6 +116,7 @@ class Snapshot:
     bounds: Bounds = field(default_factory=Bounds)
     needs_litellm: bool = False
     created: int = 0  # Unix time of the load, for /v1/models
+    answers: dict[str, object] = field(default_factory=dict, compare=False)  # of the file system to its load
 
     def __repr__(self) -> str:
         return f"Snapshot({self.hash!r}, policies={sorted(self.services)!r})"

@@ -152,14 +152,15 @@ class Protocol(asyncio.Protocol):
             if cut is not None and self.current is cut:  # the task had not even begun
                 reply_error(cut, new_id(), stopping)
 
+        self._forget()
         if cut is not None and cut.task is not None:
             self._is_deaf = True
-            self._forget()
+            cut.keep_alive = False  # also where it was promised: nobody would read what comes
             cut.task.add_done_callback(ended)
             self._cancel(cut.task)
         elif self._in_head or self.reading is not None:
             self._refuse(stopping)
-        else:
+        elif not self._is_deaf:  # else it lingers, so that its client can read
             self.transport.close()
 
     def refuse_unread(self) -> None:

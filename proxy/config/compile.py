@@ -47,6 +47,7 @@ def compile_config(draft: Draft) -> Snapshot:
         bounds=Bounds(**draft.config.limits.model_dump()),
         needs_litellm=any(model.provider is not None for model in draft.config.models.values()),
         created=int(time.time()),
+        answers=draft.files.disk.answers,
     )
 
 

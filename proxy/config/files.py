@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from proxy.config.document import Node, Place, Refused, parse, read_text
+from proxy.config.disk import Disk
+from proxy.config.document import Node, Place, Refused, parse
 from proxy.config.expand import expand
-from proxy.config.fingerprint import Fingerprint, fingerprint
+from proxy.config.fingerprint import Fingerprint
 from proxy.config.problems import Problem, Severity, did_you_mean
 from proxy.config.schema import SHARED, Config
 from proxy.config.values import is_unknown, shown
@@ -33,6 +34,7 @@ class Files:
     problems: list[Problem] = field(default_factory=list)
     env: Mapping[str, str] = field(default_factory=dict)
     strict_env: bool = True  # a variable that is not set is an error
+    disk: Disk = field(default_factory=Disk)
 
     def report(
         self, place: Place, severity: Severity, code: str, message: str, suggestion: str | None = None
@@ -42,13 +44,13 @@ class Files:
     def see(self, path: Path) -> Fingerprint:
         """Note what is at `path`. Before it is read: what changes in between is then a change, and not lost."""
         if str(path) not in self.seen:
-            self.seen[str(path)] = fingerprint(str(path))
+            self.seen[str(path)] = self.disk.fingerprint(path)
         return self.seen[str(path)]
 
     def text(self, path: Path) -> str:
         """What the file says, noted as seen. Raises `Refused`."""
         self.see(path)
-        return read_text(path, shown_path(path))
+        return self.disk.text(path, shown_path(path))
 
     def read(self, path: Path) -> Node | None:
         """One YAML file as a tree; None, with a problem noted, when it cannot be one."""
@@ -80,17 +82,17 @@ def read_all(main: Path, files: Files, *, tests: bool = True) -> Node:
     merged = _Merged(files)
     merged.add_file(main, stack=())
     if tests:
-        for path in _tests_beside(main, merged.read):
-            merged.add_file(path, stack=(_real(main),))
+        for path in _tests_beside(main, merged.read, files.disk):
+            merged.add_file(path, stack=(files.disk.real(main),))
     return merged.tree()
 
 
-def _tests_beside(main: Path, read: set[Path]) -> list[Path]:
+def _tests_beside(main: Path, read: set[Path], disk: Disk) -> list[Path]:
     """The test files in the main file's folder, but not those named after another config there."""
     found = []
-    for path in sorted(main.parent.glob("*.test.yaml")):
+    for path in disk.files(main.parent / "*.test.yaml"):
         owner = path.with_name(path.name.removesuffix(".test.yaml") + ".yaml")
-        if not os.path.exists(owner) or _real(owner) in read:
+        if not disk.exists(owner) or disk.real(owner) in read:
             found.append(path)
     return found
 
@@ -109,7 +111,7 @@ class _Merged:
         return Node(self.top, self.root or Place("config"), self.places)
 
     def add_file(self, path: Path, stack: tuple[Path, ...]) -> None:
-        real = _real(path)
+        real = self.files.disk.real(path)
         if real in self.read or len(self.read) >= MAX_FILES:
             return
         self.read.add(real)
@@ -176,22 +178,17 @@ class _Merged:
             return
         base = path.parent / pattern
         self.files.see(_fixed_part(base))
-        found = [Path(match) for match in sorted(glob.glob(str(base), recursive=True)) if os.path.isfile(match)]
+        found = self.files.disk.files(base)
         if not found and is_glob:
             self.files.report(place, "warning", "include-nothing", f"no file matches {pattern!r}")
         elif not found:
             self.files.report(place, "error", "file-not-found", f"no such file: {shown_path(base)}")
         for match in found:
-            if _real(match) in stack:
+            if self.files.disk.real(match) in stack:
                 if not is_glob:  # `include: '*.yaml'` meets itself and means the others
                     self.files.report(place, "error", "include-cycle", f"{shown_path(match)} leads back to this file")
                 continue
             self.add_file(match, stack)
-
-
-def _real(path: Path) -> Path:
-    """One name for one file. `Path.resolve` would raise where links go in a circle."""
-    return Path(os.path.realpath(path))
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from proxy.config.checks import check
 from proxy.config.compile import compile_config
+from proxy.config.disk import Answers, Disk
 from proxy.config.document import Node
 from proxy.config.draft import Draft
 from proxy.config.files import Files, read_all
@@ -46,14 +47,20 @@ class Loaded:
 
 
 def load(
-    path: str | Path, *, env: Mapping[str, str] | None = None, strict_env: bool = True, tests: bool = True
+    path: str | Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    strict_env: bool = True,
+    tests: bool = True,
+    answers: Answers | None = None,
 ) -> Loaded:
     """Load a config. Never raises for what the files hold: that is in `problems`.
 
     Without `strict_env` variables and secret files that are missing are no mistakes, and the snapshot is fit for
-    looking at, not for serving. `tests` also reads the `*.test.yaml` files beside the config.
+    looking at, not for serving. `tests` also reads the `*.test.yaml` files beside the config. `answers`: of another
+    load of it (`Snapshot.answers`), which this one is to equal.
     """
-    files = Files(env=os.environ if env is None else env, strict_env=strict_env)
+    files = Files(env=os.environ if env is None else env, strict_env=strict_env, disk=Disk(answers))
     root = read_all(Path(path), files, tests=tests)
     readable = not any(p.severity == "error" and p.code != "missing-variable" for p in files.problems)
     valid = validate(root)

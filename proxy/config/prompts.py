@@ -3,7 +3,6 @@
 `prompts/support/3.yaml` and the flat `support.3.yaml` are both support@3.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -114,14 +113,14 @@ class _Reader:
             return
         path = _beside(place, written)
         self.files.see(path)
-        if os.path.isdir(path):  # not the path's own: that raises where a folder may not be entered
+        if self.files.disk.is_folder(path):
             self.from_folder(name, path, place)
         else:
             self.from_file(name, path.stem.removeprefix(f"{name}."), path, place)
 
     def from_folder(self, name: str, folder: Path, place: Place) -> None:
         try:
-            inside = sorted(folder.iterdir())
+            inside = [folder / name for name in self.files.disk.names(folder)]
         except OSError as failed:
             self.library.broken.add(name)
             message = f"cannot read {shown_path(folder)}: {failed.strerror}"

@@ -605,6 +605,17 @@ async def test_requests_behind_one_that_is_cut_are_not_begun(rig: Rig) -> None:
     assert wire.closed
 
 
+async def test_a_promise_to_keep_a_connection_ends_when_time_is_up(rig: Rig) -> None:
+    """What came on it would not be read."""
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD + GOOD[:30])
+    assert protocol.current is not None
+    protocol.current.keep_alive = True
+    protocol.cut()
+    await rig.quiet()
+    assert wire.closed
+
+
 class Purse:
     """A ledger that lends a few times, and notes what comes back."""
 

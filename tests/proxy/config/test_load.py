@@ -1,5 +1,6 @@
 """Loading as serving uses it: secrets, hashes, files to watch, and that nothing a file holds can make it fail."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -187,10 +188,10 @@ def test_links_in_a_circle_are_a_problem(folder: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_a_problem(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(folder: Path) -> None:
+    def refuse(_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     problems = load(folder / "pointsman.yaml", env={}).problems
     assert [(problem.code, problem.line) for problem in problems] == [("file-unreadable", 8)]
 
