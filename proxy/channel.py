@@ -17,7 +17,9 @@ log = structlog.get_logger("pointsman")
 Message = dict[str, Any]
 Answer = Callable[[Message], Awaitable[Any]]
 
-MAX_MESSAGE = 64 * 1024 * 1024  # bytes; a state of all cells is a few hundred kilobytes
+MAX_MESSAGE = (
+    64 * 1024 * 1024
+)  # bytes; all cells are some hundred kilobytes, a config may be megabytes
 ENDED = "the other process has ended"
 
 
@@ -72,8 +74,11 @@ class Channel:
         if self._writer is None or self.closed.is_set():
             raise ConnectionResetError(ENDED)
         number = next(self._ids)
+        message = encoded({"id": number, "do": do, **values})
+        if len(message) > MAX_MESSAGE:
+            raise Refused(f"{do!r} takes {len(message):,} bytes, and at most {MAX_MESSAGE:,} can be told")
         waiting = self._open[number] = asyncio.get_running_loop().create_future()
-        self._writer.write(encoded({"id": number, "do": do, **values}))
+        self._writer.write(message)
         try:
             return await waiting
         finally:

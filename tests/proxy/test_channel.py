@@ -57,6 +57,14 @@ async def test_a_refusal_comes_back_with_its_reason() -> None:
         assert await one.ask("echo", value=1) == 1
 
 
+async def test_what_is_too_large_is_refused_and_the_line_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.channel.MAX_MESSAGE", 1000)
+    async with ends() as (one, _):
+        with pytest.raises(Refused, match=r"'echo' takes 1,\d\d\d bytes"):
+            await one.ask("echo", value="x" * 1000)
+        assert await one.ask("echo", value="x") == "x"
+
+
 async def test_whoever_waits_hears_of_the_end() -> None:
     async with ends() as (one, other):
         waiting = asyncio.get_running_loop().create_task(one.ask("hang"))
