@@ -17,9 +17,7 @@ log = structlog.get_logger("pointsman")
 Message = dict[str, Any]
 Answer = Callable[[Message], Awaitable[Any]]
 
-MAX_MESSAGE = (
-    64 * 1024 * 1024
-)  # bytes; all cells are some hundred kilobytes, a config may be megabytes
+MAX_MESSAGE = 64 * 1024 * 1024  # bytes; all cells are some hundred kilobytes, a config may be megabytes
 ENDED = "the other process has ended"
 
 
