@@ -132,13 +132,24 @@ class Crew:
             else:
                 await self._tell(lambda hand: hand.prepare(snapshot))
                 await self._tell(lambda hand: hand.swap())
-        except BaseException:  # also a cancellation
+        except BaseException as error:
             self._snapshot = old
             self._version += 1
+            if isinstance(error, ConfigError):  # and no cancellation
+                await self._go_back(old)
             raise
         self.meters.use(snapshot)
 
+    async def _go_back(self, old: Snapshot) -> None:
+        """Have those serve the old config again that have the new one already; to the others it changes nothing."""
+        try:
+            await self._tell(lambda hand: hand.prepare(old))
+            await self._tell(lambda hand: hand.swap())
+        except ConfigError as error:
+            log.error("a worker may serve a config that was refused", error=error.message)
+
     async def _tell(self, tell: Callable[[Hand], Awaitable[None]]) -> None:
+        """Raises ConfigError if one refuses, or if none is left: what ends or holds up each of them is not served."""
         hands = [hand for hand in self._hands if not hand.leaving]
         answers = await asyncio.gather(*(tell(hand) for hand in hands), return_exceptions=True)
         for hand, answer in zip(hands, answers, strict=True):
@@ -149,6 +160,8 @@ class Crew:
                 hand.kill()
             elif isinstance(answer, BaseException):
                 raise answer
+        if hands and all(isinstance(answer, OSError) for answer in answers):
+            raise ConfigError("no worker came through it: they ended or hung, and start again with the last good one")
 
     async def replace(self) -> None:
         """Replace all workers one by one, each once its successor serves. Raises ConfigError: then the rest stay."""

@@ -115,7 +115,8 @@ class Supervisor:
     async def _start(self) -> str | None:
         """Returns once requests are served, or with the reason why they cannot be."""
         try:
-            await self._serving.start()
+            async with self._changing:  # a reload must wait for workers: only they can judge all of a config
+                await self._serving.start()
         except ConfigError as error:
             return error.message
         return None

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import certifi
 import httpx
 import psutil
 import pytest
@@ -298,3 +300,51 @@ def test_a_config_that_can_be_read_once_serves_several(tuned: StandIn) -> None:
     command = ["bash", "-c", serve, sys.executable, CONFIG.replace("TUNED", tuned.base_url)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert '"ready"' in done.stderr, done.stderr
+
+
+def config_served(proxy: Proxy) -> set[str]:
+    return {ask(proxy).headers["x-pointsman-config"] for _ in range(20)}
+
+
+def test_a_config_that_only_some_workers_could_take_is_taken_back(proxy: Proxy) -> None:
+    """LiteLLM is imported in workers of their own, one after the other; here the second cannot have the config."""
+    old = config_served(proxy)
+    ca = proxy.folder / "ca.pem"
+    ca.write_bytes(Path(certifi.where()).read_bytes())
+    more = "  vendor: {provider: openai, price: {input: 1, output: 1}}\n"
+    more += "  far: {at: far, price: {input: 1, output: 1}}\n"
+    far = f'  far: {{base_url: "https://127.0.0.1:1/v1", tls: {{ca: "{ca}"}}}}\n'
+    text = proxy.config.read_text()
+    text = text.replace("models:\n", f"{far}models:\n{more}")
+    proxy.config.write_text(text + "  q: {default: {model: vendor}}\n  r: {default: {model: far}}\n")
+    proxy.wait_for_log('"a worker was replaced"')
+    ca.unlink()
+    proxy.wait_for_log("config refused, the last good one stays")
+    assert len(workers(proxy)) >= 2
+    assert config_served(proxy) == old
+
+
+def test_a_config_that_holds_up_every_worker_is_not_served(proxy: Proxy) -> None:
+    """A CA that is on a dead mount, say: here a pipe that nobody writes to."""
+    old = config_served(proxy)
+    os.mkfifo(ca := proxy.folder / "ca.pem")
+    text = proxy.config.read_text().replace('"}', f'", tls: {{ca: "{ca}"}}}}', 1).replace("http://", "https://")
+    proxy.config.write_text(text)
+    proxy.wait_for_log("config refused, the last good one stays")
+    wait_until_ready(proxy)
+    assert config_served(proxy) == old
+
+
+def test_a_reload_during_the_start_waits_for_workers_to_judge_it(tuned: StandIn) -> None:
+    """Else they would meet it while they start, and what they refuse would end the start of a good config."""
+    good = CONFIG.replace("TUNED", tuned.base_url) + "server: {admin_key: sk-admin-of-this-test}\n"
+    with Proxy(good, {"ca.pem": "no certificate"}, args=("--workers=2",), wait_until_ready=False) as proxy:
+        ca = proxy.folder / "ca.pem"
+        text = good.replace('"}', f'", tls: {{ca: "{ca}"}}}}', 1).replace("http://", "https://")
+        proxy.config.write_text(text)
+        key = {"authorization": "Bearer sk-admin-of-this-test"}
+        answer = httpx.post(f"{proxy.admin}/admin/reload", headers=key, timeout=60)
+        assert answer.status_code == 409
+        assert "an upstream cannot be called" in answer.text
+        wait_until_ready(proxy)
+        assert {ask(proxy).status_code for _ in range(12)} == {200}
