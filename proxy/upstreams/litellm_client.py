@@ -56,6 +56,7 @@ def load() -> "ModuleType":
     os.environ.setdefault("LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS", "True")
     os.environ.setdefault("LITELLM_LOCAL_BLOG_POSTS", "True")
     os.environ.setdefault("LITELLM_OFFLINE_MODE", "True")  # newer releases: all of these in one
+    os.environ["LITELLM_MODE"] = "PRODUCTION"  # else a `.env` file found in some folder above decides with the config
     # For some vendors it would fetch the images that a caller's body names, from here, and on the event loop.
     os.environ.setdefault("MAX_IMAGE_URL_DOWNLOAD_SIZE_MB", "0")
     if os.environ.get("SSL_VERIFY", "").strip().lower() == "false":  # what LiteLLM would obey

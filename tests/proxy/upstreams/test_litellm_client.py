@@ -6,8 +6,12 @@ One loop and one worker: importing LiteLLM takes seconds.
 import asyncio
 import contextlib
 import json
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from proxy.upstreams.base import Call, Failed, Target
 from proxy.upstreams.classify import classify
 from proxy.upstreams.litellm_client import LiteLLMUpstream
 from proxy.upstreams.redact import secrets_of
+from tests.harness import ROOT
 from tests.proxy.upstreams.conftest import Serve, read_all, soon
 from tests.proxy.upstreams.rawserver import Peer, RawServer, Script, always, answer, once
 
@@ -300,6 +305,19 @@ async def test_the_environment_does_not_turn_verification_off(monkeypatch: pytes
     from litellm.llms.custom_httpx.http_handler import get_ssl_configuration
 
     assert get_ssl_configuration().verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_dotenv_file_decides_nothing(tmp_path: Path) -> None:
+    """LiteLLM would read one in the folder it is started in, or above: keys and addresses come from the config."""
+    (tmp_path / ".env").write_text("FROM_A_FILE=1\n")
+    code = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); "
+    code += "from proxy.upstreams import litellm_client; litellm_client.load()"
+    env = {**os.environ, "LITELLM_MODE": "DEV"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; print(os.environ.get('FROM_A_FILE'))"],
+        cwd=tmp_path, env=env, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "None"
 
 
 @pytest.mark.parametrize("provider", ["anthropic", "gemini", "ollama", "openai"])
