@@ -73,7 +73,10 @@ class Files:
 
 def shown_path(path: Path) -> str:
     """As people would type it from where they are."""
-    relative = os.path.relpath(path)
+    try:
+        relative = os.path.relpath(path)
+    except FileNotFoundError:  # where they were has been deleted, as an old release is
+        return str(path)
     return str(path) if relative.startswith("..") else relative
 
 

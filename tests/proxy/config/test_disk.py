@@ -85,3 +85,21 @@ def test_what_cannot_be_read_is_no_answer(tmp_path: Path) -> None:
         disk.text(path, "file")
     path.write_text("one")
     assert disk.text(path, "file") == "one"
+
+
+@pytest.mark.parametrize("where", ["within", "elsewhere"])
+def test_the_folder_that_we_were_started_in_may_be_deleted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """As old releases are, while the process serves on."""
+    (tmp_path / "old").mkdir()
+    monkeypatch.chdir(folder if where == "within" else tmp_path / "old")
+    main = "pointsman.yaml" if where == "within" else folder / "pointsman.yaml"
+    first = load(main, env={})
+    assert first.snapshot is not None, first.problems
+    shutil.rmtree(Path.cwd())
+    again = load(main, env={}, answers=json.loads(json.dumps(first.snapshot.answers)))
+    assert again.snapshot is not None, again.problems
+    assert again.snapshot.hash == first.snapshot.hash
+    if where == "elsewhere":
+        assert load(main, env={}).snapshot is not None
