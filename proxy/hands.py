@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import sys
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -215,7 +216,7 @@ class Process:
         loaded = await asyncio.to_thread(load, self._path, answers=answers)
         if loaded.snapshot is None:
             raise ConfigError("\n".join(map(str, loaded.problems)))
-        return loaded.snapshot
+        return replace(loaded.snapshot, answers={})  # which only the supervisor passes on
 
 
 def _leave_it_to_the_supervisor() -> None:
