@@ -73,6 +73,7 @@ policies:
 PROMPT = json.dumps(
     {"messages": [{"system": f"Answer with the JSON intent only. Never repeat {PROMPT_CANARY}."}, "input"]}
 )
+BEHIND = 1.0  # seconds at most to wait for the log: some scenarios have it drop lines
 DEFAULTS = {
     "max_body": "1MiB", "drain": "30s", "announce": "0s", "total": "120s", "limits": "", "hasty": "500ms",
     "hasty_first": "500ms", "hasty_total": "10s", "hold": "5s", "idle": "20s",
@@ -334,11 +335,16 @@ class Rig:
             self.forget()
 
     def forget(self) -> None:
-        self.records()
+        """Begin anew. What is counted already is in the log first, whose writer is a thread and may be behind."""
+        counted = self.proxy.metrics()
+        grown = sum(self.growth(counted, "pointsman_requests_total").values())
+        end = time.monotonic() + BEHIND
+        while len(self.records()) < grown and time.monotonic() < end:
+            time.sleep(0.02)
         self.asked, self._lines = [], []
         self.heard.clear()
         self.log_bytes.clear()
-        self.counted = self.proxy.metrics()
+        self.counted = counted
         for standin in self.standins:
             standin.journal.clear()
 
