@@ -1,19 +1,18 @@
 """Rows 27 to 32: clients that leave, dawdle, or come in great numbers."""
 
 import asyncio
-import logging
 import os
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from statistics import median
 
 import pytest
 
 from proxy.pressure import room_of
 from tests.bench.figures import percentile
-from tests.bench.process import OTHER_CORE, many_files
+from tests.bench.process import OTHER_CORE, SUBJECT_CORE, many_files
 from tests.faults import scenarios
 from tests.faults.client import Client, request
 from tests.faults.conftest import Form
@@ -21,8 +20,6 @@ from tests.faults.firehose import Firehose
 from tests.faults.probe import Watch, sample
 from tests.faults.rig import KEYS, Asked, Rig
 from tests.faults.rows import Rows
-
-log = logging.getLogger(__name__)
 
 
 @pytest.mark.parametrize("how", ["fin", "rst", "half"])
@@ -225,7 +222,7 @@ FILLED = 0.7  # of the connections: R is not slow, its connections are answered 
 async def test_slowloris(form: Form, rows: Rows) -> None:
     each, seconds = (50, 10) if form == "short" else (1000, 45)
     asked_for = each * len(MODES)
-    with many_files(20_000), Rig() as rig, ahead_of_all():
+    with many_files(20_000), on_a_core_apart(), Rig() as rig:
         await timed(rig, 200)
         quiet, _ = await traffic(rig, 2 if form == "short" else 15)
         before, held = sample(rig.proxy.pid).descriptors, list[int]()
@@ -233,8 +230,6 @@ async def test_slowloris(form: Form, rows: Rows) -> None:
         counting = asyncio.create_task(count(rig, held))
         try:
             await asyncio.sleep(FILLING)
-            for attacker in attackers.values():
-                yield_the_core(attacker)
             times, failed = await traffic(rig, seconds - FILLING - 2)
             broken = [mode for mode, attacker in attackers.items() if attacker.returncode]
         finally:
@@ -285,39 +280,23 @@ async def count(rig: Rig, found: list[int]) -> None:
 
 
 async def slowhttptest(rig: Rig, mode: str, connections: int, seconds: int) -> asyncio.subprocess.Process:
-    """On one core: on both, whoever wakes may find the two taken."""
     return await asyncio.create_subprocess_exec(
-        "taskset", "-c", str(OTHER_CORE), "nice", "-n", "19",
+        "taskset", "-c", str(OTHER_CORE),
         "slowhttptest", f"-{mode}", *MODES[mode], "-c", str(connections), "-r", "500",
         "-l", str(seconds), "-i", "5", "-x", "24", "-p", "3", "-u", f"{rig.proxy.url}/v1/models",
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
 
 
-def yield_the_core(attacker: asyncio.subprocess.Process) -> None:
-    """Once its connections are there: it asks for what there is to read without a pause, a core's worth, and those
-    who do this to others have machines of their own."""
-    if attacker.returncode is None:
-        os.sched_setscheduler(attacker.pid, os.SCHED_IDLE, os.sched_param(0))
-
-
 @contextmanager
-def ahead_of_all() -> Iterator[None]:
-    """This process's threads, so far: good callers and model servers have machines of their own, too, and were late
-    here because of the attack. Needs a privilege that only long runs count on."""
-    threads = [int(name) for name in os.listdir("/proc/self/task")]
-    policy = os.SCHED_RR | os.SCHED_RESET_ON_FORK  # not for what is started meanwhile: the attackers are
-    try:
-        for thread in threads:
-            os.sched_setscheduler(thread, policy, os.sched_param(1))
-    except PermissionError:
-        log.warning("callers and models compete with the attack for the cores: no permission to put them first")
+def on_a_core_apart() -> Iterator[None]:
+    """This thread and all that it starts: who attacks others has machines of their own, and here all of one core."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {SUBJECT_CORE})
     try:
         yield
     finally:
-        for thread in threads:
-            with suppress(ProcessLookupError, PermissionError):
-                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+        os.sched_setaffinity(0, before)
 
 
 async def timed(rig: Rig, count: int, policy: str = "alone") -> list[float]:
