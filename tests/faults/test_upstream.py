@@ -5,6 +5,7 @@ import time
 
 from tests.faults.client import Client
 from tests.faults.conftest import Form
+from tests.faults.load import wait_for
 from tests.faults.lossy import Lossy, Trouble, black_hole
 from tests.faults.rig import Rig
 from tests.faults.rows import Rows
@@ -61,6 +62,7 @@ async def test_silence_after_the_head(form: Form, rows: Rows) -> None:
         took = time.perf_counter() - begun
         assert {each.ending for each in asked} == {"complete"}
         firsts = rig.calls()
+        await wait_for(lambda: all(calls[0].finished for calls in firsts.values()), 5)  # a thread notes it, later
         offs = [abs((calls[1].received - calls[0].received) - seconds) / seconds for calls in firsts.values()]
         closed = max((calls[0].finished or 1e12) - calls[1].received for calls in firsts.values())
         await asyncio.to_thread(rig.check)
