@@ -130,21 +130,23 @@ class Crew:
             if snapshot.needs_litellm and not old.needs_litellm:
                 await self.replace()  # seconds of import: rather in processes that do not serve yet
             else:
-                await self._tell(lambda hand: hand.prepare(snapshot))
-                await self._tell(lambda hand: hand.swap())
-        except BaseException as error:
+                await self._switch(snapshot)
+        except BaseException as error:  # also a cancellation: who is started from now on must begin with the old one
             self._snapshot = old
             self._version += 1
-            if isinstance(error, ConfigError):  # and no cancellation
+            if isinstance(error, ConfigError):  # those that are cancelled end with us
                 await self._go_back(old)
             raise
         self.meters.use(snapshot)
 
+    async def _switch(self, snapshot: Snapshot) -> None:
+        await self._tell(lambda hand: hand.prepare(snapshot))
+        await self._tell(lambda hand: hand.swap())
+
     async def _go_back(self, old: Snapshot) -> None:
         """Have those serve the old config again that have the new one already; to the others it changes nothing."""
         try:
-            await self._tell(lambda hand: hand.prepare(old))
-            await self._tell(lambda hand: hand.swap())
+            await self._switch(old)
         except ConfigError as error:
             log.error("a worker may serve a config that was refused", error=error.message)
 
