@@ -23,16 +23,18 @@ class Timer:
         self, loop: asyncio.AbstractEventLoop, when: float, turns: int, call: Callable[..., object], *args: Any
     ) -> None:
         self._loop, self._call, self._args = loop, call, args
-        self._handle: asyncio.Handle = loop.call_at(when, self._turn, turns)
+        self._handle: asyncio.Handle | None = loop.call_at(when, self._turn, turns)
 
     def _turn(self, left: int) -> None:
         if left:
             self._handle = self._loop.call_soon(self._turn, left - 1)
         else:
+            self._handle = None  # it holds what it called, which is us: only the garbage collector would free both
             self._call(*self._args)
 
     def cancel(self) -> None:
-        self._handle.cancel()
+        if self._handle is not None:
+            self._handle.cancel()
 
 
 @asynccontextmanager

@@ -256,8 +256,7 @@ class Protocol(asyncio.Protocol):
         try:
             self._feed(data)
         except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            self._refuse(cause if isinstance(cause, PointsmanError) else BadRequest("the request is malformed"))
+            self._refuse(said_by(error))
         except httptools.HttpParserError:
             self._refuse(BadRequest("the request is not well-formed HTTP/1.1", code="malformed_http"))
         else:
@@ -488,6 +487,12 @@ class Protocol(asyncio.Protocol):
         self.transport.write_eof()
         self._unwatch()
         self._watch(LINGER, self._part)
+
+
+def said_by(error: httptools.HttpParserCallbackError) -> PointsmanError:
+    """What one of our callbacks raised; without its frames, which hold the protocol that is to hold the error."""
+    cause = error.__context__
+    return cause.with_traceback(None) if isinstance(cause, PointsmanError) else BadRequest("the request is malformed")
 
 
 @lru_cache(64)  # clients ask for the same few targets again and again

@@ -257,6 +257,11 @@ async def test_nothing_waits_for_the_collector(rig: Rig) -> None:
         await rig.asks(20, "alone", fault=fault, stream=False)
     await rig.asks(20, "alone", stream=False, fields=large)
     await rig.asks(20, "alone", stream=False, fields={"metadata": {"x": "x" * 2**20}})  # larger than may be
+    for head in (b"x: " + b"x" * 20_000, b"x: x\r\n" * 1000, b"content-length: x"):
+        for _ in range(100):
+            async with await Client.open(rig.proxy.url) as client:
+                answer = await client.send(b"GET /v1/models HTTP/1.1\r\n" + head + b"\r\n\r\n").answer()
+                assert answer.status in (400, 431)
     for stream in (True, False):
         asked = [await rig.start("alone", fault="stall after=2", stream=stream, fields=large) for _ in range(20)]
         await rig.tuned.journal.until(lambda journal: journal.running() >= 20, 20.0)

@@ -2,8 +2,10 @@
 
 import asyncio
 import functools
+import gc
 import socket
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -89,6 +91,30 @@ async def test_a_timer_may_be_cancelled_until_the_call() -> None:
     for _ in range(2 * late.READ + 2):
         await asyncio.sleep(0.001)
     assert not seen
+
+
+@on_both_loops
+async def test_a_timer_leaves_nothing_to_the_garbage_collector() -> None:
+    """Else each connection that is closed for being late would wait for it."""
+
+    class Owner:
+        called = False
+
+        def call(self) -> None:
+            Owner.called = True
+
+    owner = Owner()
+    seen = weakref.ref(owner)
+    gc.disable()
+    try:
+        late.Timer(asyncio.get_running_loop(), 0.0, late.READ, owner.call)
+        del owner
+        while not Owner.called:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the loop has let go of what it called
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 @on_both_loops
