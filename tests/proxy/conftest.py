@@ -14,7 +14,7 @@ KEY = "sk-team-0123456789abcdef"
 
 CONFIG = """
 version: 1
-server: {{hold: 200ms, keep_alive_comment: 100ms, max_body: 1MiB}}
+server: {{hold: 1s, keep_alive_comment: 100ms, max_body: 1MiB}}
 keys:
   - {{name: team, key: sk-team-0123456789abcdef, tenant: acme}}
 retries: {{pause: 0s}}

@@ -167,7 +167,7 @@ def test_the_error_event_is_the_contracts(proxy: Proxy, tuned: StandIn) -> None:
 
 def test_a_slow_first_token_is_waited_for_with_comments(proxy: Proxy, tuned: StandIn) -> None:
     """The status is held, then 200 and comments; the answer still comes whole."""
-    tuned.then("ttft=0.6")
+    tuned.then("ttft=1.4")
     body = {"model": "support", "messages": ASK, "stream": True}
     headers = {"authorization": f"Bearer {KEY}", "x-tier": "alone"}
     answer = httpx.post(f"{proxy.base_url}/chat/completions", json=body, headers=headers)
