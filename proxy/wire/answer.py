@@ -66,10 +66,12 @@ def size(message: Any) -> int:
 
 def tool_size(message: Mapping[str, Any]) -> int:
     calls = message.get("tool_calls")
-    functions = [call.get("function") for call in calls if type(call) is dict] if type(calls) is list else []
-    functions.append(message.get("function_call"))
+    called = [message.get("function_call")]
+    for call in calls if type(calls) is list else ():
+        if type(call) is dict:
+            called += (call.get("function"), call.get("custom"))
     count = 0
-    for function in functions:
-        if type(function) is dict:
-            count += sum(len(function[key]) for key in ("name", "arguments") if type(function.get(key)) is str)
+    for tool in called:
+        if type(tool) is dict:
+            count += sum(len(tool[key]) for key in ("name", "arguments", "input") if type(tool.get(key)) is str)
     return count

@@ -31,6 +31,8 @@ def test_usage_model_and_characters_are_read() -> None:
         ({"content": "ab", "reasoning_content": "cde"}, 5),
         ({"content": "ab", "reasoning": "cde"}, 5),
         ({"tool_calls": [CALL, CALL]}, 26),
+        ({"tool_calls": [{"index": 0, "type": "custom", "custom": {"name": "sql", "input": "SELECT"}}]}, 9),
+        ({"tool_calls": [{"index": 0, "custom": {"input": " 1"}}]}, 2),
         ({"function_call": {"name": "find", "arguments": "{}"}}, 6),
         ({"content": [{"type": "text", "text": "ab"}]}, 0),
         ({"tool_calls": "none"}, 0),
