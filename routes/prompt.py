@@ -283,6 +283,11 @@ class _Draft:
                 suggestion = nearest(name, variables)
                 self.problems.append(Problem(path, "unknown-variable", message, suggestion, line, file=file))
         self.used |= found.names.keys()
+        if template is not None and (left_out := _left_out(template, variables)):
+            message = f"`{left_out}` may be left out, and this text cannot be rendered without it"
+            suggestion = f"give it a default, or ask `{{% if {left_out} is defined %}}`"
+            line = found.names[left_out]
+            self.problems.append(Problem(path, "missing-default", message, suggestion, line, file=file))
         return template or Template(())
 
 
@@ -292,6 +297,22 @@ def _message(role: str, template: Template) -> Message:
         return Message(role, template)
     encoded = orjson.dumps(text)
     return Message(role, template, text, encoded, {"role": role, "content": orjson.Fragment(encoded)})
+
+
+def _left_out(template: Template, variables: Mapping[str, Variable]) -> str | None:
+    """A variable that a caller need not give, but without which the text cannot be rendered."""
+    given = {name: v.default if v.has_default else "x" for name, v in variables.items()}
+    for name in template.names:
+        if name in variables and not variables[name].required and not variables[name].has_default:
+            try:
+                template.render(given)
+            except RenderError:
+                return None  # "x" will not do, and says nothing of what will
+            try:
+                template.render({other: value for other, value in given.items() if other != name})
+            except RenderError:
+                return name
+    return None
 
 
 def _without_last_line_break(text: str) -> str:

@@ -92,8 +92,7 @@ def test_a_default_may_be_null_and_a_variable_without_one_is_required() -> None:
 
 
 def test_a_missing_variable_is_named() -> None:
-    compiled = prompt(system("{{ a }}", a={"required": False}))
-    assert compiled.required == frozenset()
+    compiled = prompt(system("{{ a }}", a=None))
     for act in (compiled.render, compiled.characters):
         with pytest.raises(MissingVariable, match="`a`"):
             act({})
@@ -220,6 +219,27 @@ def test_a_file_that_cannot_be_read_is_a_problem(error: Exception, reason: str) 
 
     with pytest.raises(PromptProblems, match=f"cannot read `a.md`: .*{reason}"):
         compile_prompt("p", "1", system({"file": "a.md"}), fail)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_told"),
+    [
+        ("{{ x }}", True),
+        ("{{ x|upper }}", True),
+        ("{% if x %}{{ x }}{% endif %}", True),
+        ("{% if x is defined %}{{ x }}{% endif %}", False),
+        ("{{ y }}", False),
+    ],
+)
+def test_what_may_be_left_out_must_not_be_missed(text: str, is_told: bool) -> None:
+    variables = {"x": {"required": False}, "y": {"default": "z"}}
+    if not is_told:
+        prompt(system(text, **variables))
+        return
+    with pytest.raises(PromptProblems, match="`x` may be left out") as found:
+        prompt(system("first\n" + text, **variables))
+    (problem,) = [problem for problem in found.value.problems if problem.severity == "error"]
+    assert (problem.code, problem.line) == ("missing-default", 2)
 
 
 def test_what_is_only_odd_is_a_warning() -> None:
