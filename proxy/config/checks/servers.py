@@ -122,7 +122,7 @@ def check_models(draft: Draft) -> None:
         path: PathKey = ("models", name)
         if model.at is not None:
             draft.refer("upstreams", model.at, (*path, "at"), f"model {name!r}")
-            _refuse_server_keys(draft, name, model)
+        _refuse_server_keys(draft, name, model)
         for index, endpoint in enumerate(model.endpoints or []):
             draft.refer("upstreams", endpoint.at, (*path, "endpoints", index, "at"), f"model {name!r}")
         if model.hedge is not None:
@@ -152,11 +152,25 @@ def refuse_lonely_hedge(draft: Draft, model: str, path: PathKey) -> None:
         draft.error(path, "lonely-hedge", message, "give it two `endpoints`, or take `hedge` away", key=True)
 
 
+# What a model says only where it is reached at its own address, and where LiteLLM reaches it for us.
+OF_SERVERS: Final[tuple[str, ...]] = (
+    "api_key", "auth", "headers", "client", "http2", "proxy", "tls", "max_connections", "keep_alive",
+)  # fmt: skip
+OF_OUR_CLIENTS: Final[tuple[str, ...]] = ("auth", "client", "http2", "proxy", "tls")
+
+
 def _refuse_server_keys(draft: Draft, name: str, model: Model) -> None:
-    for key in ("api_key", "auth", "client", "proxy"):
-        if getattr(model, key) is not None:
-            message = f"`{key}` of model {name!r} belongs to its upstream {model.at!r}"
-            draft.error(("models", name, key), "conflicting-keys", message, key=True)
+    """What would be ignored must not look as if it held."""
+    if model.at is not None:
+        keys, why = OF_SERVERS, f"belongs to its upstream {model.at!r}"
+    elif model.endpoints is not None:
+        keys, why = OF_SERVERS, "belongs to the upstreams of its endpoints"
+    elif model.provider is not None:
+        keys, why = OF_OUR_CLIENTS, "does nothing: LiteLLM makes the connection"
+    else:
+        return
+    for key in [key for key in keys if key in model.model_fields_set]:
+        draft.error(("models", name, key), "conflicting-keys", f"`{key}` of model {name!r} {why}", key=True)
 
 
 def check_keys(draft: Draft) -> None:
