@@ -4,6 +4,7 @@ Output is what the request allows (`max_completion_tokens` or `max_tokens`, time
 limit: an answer's length is anybody's guess, and a guess must not look like a figure.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -15,7 +16,9 @@ from policies.facts import Facts
 from proxy.meter.baseline import Learned, estimated
 from proxy.meter.estimate import CHARACTERS_PER_TOKEN, tokens
 from proxy.meter.usage import Usage
+from proxy.retrying import PASSING, falls_back
 from proxy.runtime import Model, Service, Snapshot
+from proxy.upstreams.balance import SAME_UPSTREAM
 from routes.chat import compose, encode
 from routes.effects import Relay, Relayed
 from routes.prompt import RenderError
@@ -48,7 +51,7 @@ def estimate(snapshot: Snapshot, route: Route, ask: Ask) -> Estimate:
     """Raises `RenderError` or `Unencodable` where the route's own prompt or body does."""
     usage, is_limited = measure(route, ask)
     prices = {each.name: price(snapshot, each, ask) for each in flatten(route)}
-    others = {each.name: len(snapshot.models[each.model].endpoints) - 1 for each in flatten(route)}
+    others = {each.name: calls(snapshot, each) - 1 for each in flatten(route)}
     limit = snapshot.retries.attempts
     ways = {longest(way[:limit], limit, others, prices) for way in chains(route)}
     dearest: tuple[int, int] | None = None
@@ -108,6 +111,13 @@ def price(snapshot: Snapshot, route: Route, ask: Ask) -> int | None:
 def model_of(snapshot: Snapshot, route: Route, ask: Ask) -> Model:
     model = snapshot.models[route.model]
     return model.asking(ask.body["model"]) if model.forwards else model
+
+
+def calls(snapshot: Snapshot, route: Route) -> int:
+    """At most, of its model before the route gives up: also one more of an endpoint that may soon be well again."""
+    places = Counter(endpoint.target.upstream for endpoint in snapshot.models[route.model].endpoints)
+    waits = bool(snapshot.retries.pause) and not all(falls_back(route, failure) for failure in PASSING)
+    return sum(SAME_UPSTREAM if waits else min(count, SAME_UPSTREAM) for count in places.values())
 
 
 def chains(route: Route) -> Iterator[tuple[str, ...]]:

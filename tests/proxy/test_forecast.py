@@ -1,5 +1,6 @@
 """What a request would cost: the ways through fallbacks, output limits, prices that are missing."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.config.load import load
 from proxy.explain import Explanation, Situation, explain
-from proxy.forecast import chains, longest
+from proxy.forecast import calls, chains, longest
 from proxy.runtime import Snapshot
 from routes.failure import CLASSES, DEFAULT_FALLBACK
 from routes.route import MAX_ATTEMPTS, Fallback, Route, flatten
@@ -59,6 +60,19 @@ def test_attempts_that_are_left_go_to_further_endpoints() -> None:
     assert longest(("a",), 3, {"a": 4}, prices) == ("a", "a", "a")
     assert longest(("a", "b"), 3, {"a": 2, "b": 1}, prices) == ("a", "b", "b")
     assert longest(("a", "b", "c"), 3, {"a": 2, "b": 1, "c": 1}, prices) == ("a", "b", "c")
+
+
+def test_one_endpoint_may_be_called_twice_where_nothing_takes_over(snapshot: Snapshot) -> None:
+    """And no upstream more than that."""
+    alone = Route("r", "tuned")
+    helped = Route("r", "tuned", fallback=(Fallback(alone, DEFAULT_FALLBACK),))
+    some = Route("r", "tuned", fallback=(Fallback(alone, frozenset({"timeout"})),))
+    assert [calls(snapshot, route) for route in (alone, helped, some)] == [2, 1, 2]
+    hasty = replace(snapshot, retries=replace(snapshot.retries, pause=0.0))
+    assert [calls(hasty, route) for route in (alone, helped)] == [1, 1]
+    model = snapshot.models["tuned"]
+    keys = replace(snapshot, models={"tuned": replace(model, endpoints=model.endpoints * 3)})
+    assert [calls(keys, route) for route in (alone, helped)] == [2, 2]
 
 
 def test_output_counts_only_where_it_has_a_limit(snapshot: Snapshot) -> None:

@@ -20,7 +20,7 @@ def test_the_starter_passes_its_own_checks_and_tests(tmp_path: Path) -> None:
         assert shown.returncode == 0, shown.stdout + shown.stderr
     body = {"model": "support", "messages": [{"role": "user", "content": "hi"}], "user": "sam", "max_tokens": 100}
     found = json.loads(child("explain", "-", "--json", given=json.dumps(body), cwd=folder).stdout)
-    assert (found["route"], found["estimate"]["worst_case_attempts"]) == ("tuned", 2)
+    assert (found["route"], found["estimate"]["worst_case_attempts"]) == ("tuned", 3)
     assert found["baseline"]["usd_uncached"] > found["estimate"]["usd"] > 0
 
 
