@@ -114,7 +114,7 @@ class Exchange:
             for piece in pieces:
                 self.watch(piece)
         except PointsmanError as refusal:
-            return refusal
+            return refusal.with_traceback(None)  # whose frames hold us, who are to hold it
         return None
 
     def body_ended(self) -> None:

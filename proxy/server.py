@@ -492,7 +492,10 @@ class Protocol(asyncio.Protocol):
 def said_by(error: httptools.HttpParserCallbackError) -> PointsmanError:
     """What one of our callbacks raised; without its frames, which hold the protocol that is to hold the error."""
     cause = error.__context__
-    return cause.with_traceback(None) if isinstance(cause, PointsmanError) else BadRequest("the request is malformed")
+    if not isinstance(cause, PointsmanError):
+        return BadRequest("the request is malformed")
+    cause.__context__ = None
+    return cause.with_traceback(None)
 
 
 @lru_cache(64)  # clients ask for the same few targets again and again

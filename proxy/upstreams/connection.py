@@ -147,6 +147,8 @@ class Connection(asyncio.BaseProtocol):
         self._waiter = None
         self._chunks.clear()
         self._unread = 0
+        if self._error is not None:
+            self._error.__traceback__ = None  # its frames hold us
         return (
             self._complete
             and self._can_keep
