@@ -95,4 +95,4 @@ async def refused(request: Any, error: Exception) -> JSONResponse:
 async def broken(request: Any, error: Exception) -> JSONResponse:
     """A defect of ours. The framework raises it again once this is sent."""
     log.error("defect", path=request.url.path, exc_info=error)
-    return await fallen(request, InternalError("internal error"))
+    return await fallen(request, InternalError())

@@ -51,11 +51,10 @@ class App:
             reply_error(exchange, new_id(), error)
         except Exception as error:  # the last seam: a defect of ours must not leave a caller without an answer
             log.error("defect", path=exchange.path[:100], error=type(error).__name__, exc_info=error)
-            fallen = InternalError("internal error: the request could not be served")
             if exchange.started and not exchange.complete:
                 exchange.abort()
             else:
-                reply_error(exchange, new_id(), fallen)
+                reply_error(exchange, new_id(), InternalError())
 
     def _endpoint(self, exchange: Exchange) -> Endpoint:
         path = exchange.path.removeprefix("/v1")

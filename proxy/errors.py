@@ -162,9 +162,12 @@ class UpstreamError(PointsmanError):
 
 
 class InternalError(PointsmanError):
-    """A defect of ours, at the last seam."""
+    """A defect of ours. What it is stands in the log."""
 
     code = "internal_error"
+
+    def __init__(self, message: str = "internal error: the request could not be served") -> None:
+        super().__init__(message)
 
 
 class ConfigError(PointsmanError):
