@@ -18,6 +18,7 @@ from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
 from proxy.upstreams.balance import Turn
+from routes.effects import FellBack
 from routes.prompt import Prompt
 from routes.route import Route
 
@@ -83,6 +84,7 @@ class Account:
         self.started = time.time()
         self.t0 = time.perf_counter()
         self.attempts: list[Attempt] = []
+        self.fallbacks: tuple[FellBack, ...] = ()
 
         # Here rather than on the class, where to read what has not changed yet takes several times as long.
         self.caller: Caller = ANYONE
@@ -113,6 +115,9 @@ class Account:
         """Of the caller's messages and tools and the route's prompt."""
         prompt = self.prompt_of(route)
         return self.caller_characters + (prompt.characters(self.variables) if prompt is not None else 0)
+
+    def fell_back(self, fallback: FellBack) -> None:
+        self.fallbacks += (fallback,)
 
     def open_trial(self, route: Route, role: str, model: Model, endpoint: Endpoint) -> Trial:
         return Trial(route, role, model, endpoint, self.characters(route))
@@ -165,10 +170,12 @@ class Account:
         route = service.baseline if service is not None else None
         if service is None or route is None:
             return
-        model = self.snapshot.models[route.model]
         if trial.route.name == route.name:
-            self.baseline = answered(self.attempts, route.name, model.price)
+            self.baseline = answered(self.attempts, route.name, trial.model.price)
             return
+        model = self.snapshot.models[route.model]
+        if model.forwards:
+            model = model.asking(self.asked)
         prompt = self.prompt_of(route)
         self.baseline = estimated(
             learned,
@@ -191,10 +198,21 @@ class Account:
         self.duration = time.perf_counter() - self.t0
         self.outcome, self.status, self.error = outcome, status, error
 
+    def served(self) -> tuple[str, str, str]:
+        """Route, model and prompt that answered, else those last tried, else decided on; before that `none`."""
+        if self.attempts:
+            last = self.attempts[-1]
+            return last.route, last.model, last.prompt
+        if self.decision is None or self.service is None:
+            return "none", "none", "none"
+        route = self.service.routes[self.decision.route]
+        prompt = self.prompt_of(route)
+        return route.name, route.model, prompt.id if prompt is not None else "none"
+
     def settle(self) -> Settled:
         """Make the record of a finished request."""
         decision, service = self.decision, self.service
-        last = self.attempts[-1] if self.attempts else None
+        route, model, prompt = self.served()
         baseline = self.baseline
         return Settled(  # positional: keywords would cost 3 µs a request
             self.id,
@@ -211,9 +229,9 @@ class Account:
             decision.route if decision is not None else "none",
             decision.arm if decision is not None else None,
             decision.propensity if decision is not None else 1.0,
-            last.route if last is not None else "none",
-            last.model if last is not None else "none",
-            last.prompt if last is not None else "none",
+            route,
+            model,
+            prompt,
             tuple(self.attempts),
             self.outcome,
             self.status,
@@ -229,4 +247,5 @@ class Account:
             baseline.cost,
             baseline.uncached,
             baseline.source,
+            self.fallbacks,
         )

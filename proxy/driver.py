@@ -2,20 +2,24 @@
 
 from collections.abc import Awaitable, Callable, Generator
 
-from routes.effects import Effect, Relay, Relayed
+from routes.effects import Effect, FellBack, Relay, Relayed
 
 
 async def drive(
     story: Generator[Effect, Relayed | None, None],
     relay: Callable[[Relay], Awaitable[Relayed]],
+    note: Callable[[FellBack], None],
 ) -> None:
     """Perform effects until the story ends. However it ends, the story is closed, so its `finally`s run."""
     result: Relayed | None = None
     try:
         while True:
             effect = story.send(result)
-            # a FellBack needs nothing done: the attempts' roles say it to every sink
-            result = await relay(effect) if isinstance(effect, Relay) else None
+            if isinstance(effect, Relay):
+                result = await relay(effect)
+            else:
+                result = None
+                note(effect)
     except StopIteration:
         return
     finally:

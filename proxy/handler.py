@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any, Protocol
 
+import structlog
+
 from policies.decision import NOTHING_LIVE, Live
 from policies.engine import decide
 from policies.facts import Facts
@@ -24,6 +26,8 @@ from proxy.wire.stream import Stream
 from proxy.wire.weight import Scale
 from routes.prompt import RenderError
 from routes.route import Ask, run
+
+log = structlog.get_logger("pointsman")
 
 # The caller's headers that models may see; everything else stays here.
 FORWARDED = (b"openai-beta", b"traceparent", b"tracestate")
@@ -70,7 +74,7 @@ class Chat:
         lease: Lease | None = None
         relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
-        outcome, error, status = "rejected", None, 0
+        outcome, error = "rejected", None
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
             begun = service.policy.name
@@ -81,11 +85,9 @@ class Chat:
             heads = self.heads(snapshot)
             relaying = Relaying(exchange, account, decision, facts, self.means, heads, forwarded(exchange))
             try:
-                await drive(run(service.routes[decision.route], ask), relaying.relay)
+                await drive(run(service.routes[decision.route], ask), relaying.relay, account.fell_back)
             finally:
                 relaying.close()
-                if exchange.disconnected and relaying.last is not None:
-                    account.close_baseline(relaying.last, self.means.learned)  # for what was delivered
             outcome, error = self._conclude(exchange, account, relaying)
         except RenderError as failed:
             refused = unrenderable(failed)
@@ -97,13 +99,14 @@ class Chat:
             self._fail(exchange, account, refusal)
         except asyncio.CancelledError:
             outcome, error = self._leave(exchange, account, relaying)
-        except Exception:  # a defect of ours, which the app answers with a 500: the books must say so too
-            outcome, error, status = "upstream_error", InternalError.code, InternalError.status
-            raise
+        except Exception as defect:  # of ours: it must cost the caller neither an answer nor the id to ask us with
+            log.error("defect", id=account.id, error=type(defect).__name__, exc_info=defect)
+            outcome, error = "upstream_error", InternalError.code
+            self._fail(exchange, account, InternalError(), relaying.stream if relaying is not None else None)
         finally:
             if begun is not None:
                 self.meters.end(begun)
-            account.finish(outcome, 499 if exchange.disconnected else exchange.status or status, error)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
             if relaying is None or relaying.orphan is None:
                 self.books.enter(account, lease)
             else:
@@ -176,6 +179,8 @@ class Chat:
         """The request was cut off: the client left, or the server stops. What was used is booked all the same."""
         if relaying is not None and relaying.served:
             return "ok", None  # the caller has had all of it
+        if relaying is not None and relaying.last is not None:
+            account.close_baseline(relaying.last, self.means.learned)  # for what was delivered
         if exchange.disconnected:
             return "cancelled", None
         error = Unavailable("the server is shutting down", code="server_shutting_down")

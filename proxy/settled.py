@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from proxy.meter.cost import Cost
 from proxy.meter.usage import Usage
+from routes.effects import FellBack
 from routes.value import value
 
 
@@ -70,6 +71,7 @@ class Settled:
     baseline_cost: int | None  # what the baseline would have cost; None where there is none
     baseline_uncached: int | None  # the same without prompt cache hits: the naive figure, shown beside the honest one
     baseline_source: str  # `upstream` (the baseline answered), `estimated`, `none`
+    fallbacks: tuple[FellBack, ...] = ()  # also of a route whose model could not be called: that is no attempt
 
 
 Sink = Callable[[Settled], None]

@@ -45,7 +45,8 @@ class Worker:
         self._access = access
         self._books = Books([self.meters.settled, self._log, Outages().settled])
         self._orphans = Orphans()
-        means = Means(self.upstreams, self.rotations, Learned(), self._orphans)
+        self._learned = Learned()
+        means = Means(self.upstreams, self.rotations, self._learned, self._orphans)
         chat = Chat(self.holder, means, self.meters, self._books)
         self._app = App(self.holder, chat, life)
         self._listener = Listener(ours(self._app), sock, self._tasks, room)
@@ -56,6 +57,7 @@ class Worker:
     async def start(self, workers: int = 1) -> None:
         """Serve, as one of so many workers; returns once connections are taken. Raises ConfigError for a config that
         cannot be served here."""
+        self._learned.workers = workers
         await self.use(self.holder.snapshot)
         await self._listener.start()
         watching = self._pressure.watch(lambda: self.holder.snapshot.server.max_memory, workers)

@@ -77,6 +77,7 @@ class Learned:
     """What was learned of models and policies, by name. Mutable; belongs to the process and survives reloads."""
 
     def __init__(self) -> None:
+        self.workers = 1  # that share a policy's requests evenly, each knowing its own
         self._ratios: dict[str, Ratios] = {}
         self._rates: dict[str, Rate] = {}
 
@@ -88,7 +89,8 @@ class Learned:
         ratios.add(prompt_chars, output_chars, usage)
 
     def arrived(self, policy: str, now: float) -> float:
-        """Count a request of this policy (whatever its route); returns the requests per second before it.
+        """Count a request of this policy (whatever its route); returns the requests per second before it, of all
+        workers.
 
         `now` is in seconds on any clock that does not go back. The rate before an arrival is what says whether the
         prompt is still cached: counting the arrival itself would make every lone request look like a busy hour.
@@ -98,7 +100,7 @@ class Learned:
             rate = self._rates[policy] = Rate(now, now)
         before = rate.at(now)
         rate.arrived(now)
-        return before
+        return before * self.workers
 
     def prompt_tokens(self, model: str, characters: int) -> int:
         """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
@@ -166,19 +168,18 @@ def estimated(
     answer's, or of a cancelled request what was delivered. `rate` is the policy's requests per second (`arrived`),
     `ttl` the seconds that a prompt stays in the vendor's cache.
 
-    Cached tokens are the larger of two: the model's observed share of the whole prompt; and the chance that some
-    request of the policy came within the TTL, 1 - exp(-rate x TTL), of the static part, if that is long enough
-    for vendors to cache (1,024 tokens). The rest of the prompt is new with each request and cannot be predicted to
-    be cached. Cache writes are not counted, which makes the saving look smaller, never larger.
+    Cached tokens are the larger of two: the model's observed share of the whole prompt (servers of one's own cache
+    short ones, too); and the chance that some request of the policy came within the TTL, 1 - exp(-rate x TTL), of
+    the static part, if that is long enough for vendors to cache (1,024 tokens). The rest of the prompt is new with
+    each request and cannot be predicted to be cached. Cache writes are not counted, which makes the saving look
+    smaller, never larger.
     """
     if price is None:
         return NO_BASELINE
     prompt = learned.prompt_tokens(model, prompt_chars)
-    cached = 0
-    if prompt >= CACHEABLE_FROM:
-        static = min(prompt, learned.prompt_tokens(model, static_chars))
-        expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
-        cached = min(prompt, round(max(expected, learned.cached_share(model) * prompt)))
+    static = min(prompt, learned.prompt_tokens(model, static_chars))
+    expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
+    cached = min(prompt, round(max(expected, learned.cached_share(model) * prompt)))
     output = learned.output_tokens(model, output_chars)
     reasoning = learned.reasoning(model) if output_chars else 0  # nothing delivered: it may not have thought either
     usage = Usage(prompt - cached, cached, 0, output, reasoning)

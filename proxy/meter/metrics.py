@@ -150,7 +150,10 @@ class Meters:
         for attempt in s.attempts:
             self._book(request, attempt)
         if len(s.attempts) > 1:
-            self._fell_back(request.policy, s.attempts)
+            self._retried(s.attempts)
+        for fallback in s.fallbacks:
+            origin, to = self._clean("route", fallback.origin), self._clean("route", fallback.to)
+            self._of(families.FALLBACKS).cell(request.policy, origin, to, fallback.reason).value += 1
         if s.first_content is not None and request.first_token is not None and request.per_token is not None:
             request.first_token.observe(int(s.first_content * NANO))
             output = s.attempts[-1].usage.output if s.attempts else 0
@@ -186,15 +189,11 @@ class Meters:
         if usage.clamped:
             self._of(families.CLAMPED).cell(cells.model).value += usage.clamped
 
-    def _fell_back(self, policy: str, attempts: tuple[Attempt, ...]) -> None:
-        for failed, next_one in pairwise(attempts):
-            if failed.role == "hedge":  # it ran beside the next one, not before it
-                continue
+    def _retried(self, attempts: tuple[Attempt, ...]) -> None:
+        """A hedge runs beside a call, not after it."""
+        for failed, next_one in pairwise(attempt for attempt in attempts if attempt.role != "hedge"):
             if next_one.route == failed.route:
                 self._of(families.RETRIES).cell(self._clean("model", failed.model), failed.result).value += 1
-            elif next_one.role == "fallback":
-                origin, to = self._clean("route", failed.route), self._clean("route", next_one.route)
-                self._of(families.FALLBACKS).cell(policy, origin, to, failed.result).value += 1
 
     # Resolving: once per combination of labels. Only clean names are remembered, so that names a client made up
     # fill neither the metrics nor our memory.

@@ -82,17 +82,19 @@ def _of_upstreams(snapshot: Snapshot) -> Iterator[tuple[Family, Labels]]:
 
 def _of_requests(tenant: str, service: Service) -> Iterator[tuple[Family, Labels]]:
     policy = service.policy.name
-    for rule, decided in _decided(service):
+    for rule, decided, is_bare in _decided(service):
         for (route, _), outcome in product(_takers(decided), families.OUTCOMES):
-            yield families.REQUESTS, (tenant, policy, rule, route.name, route.model, prompt_of(route), outcome)
+            prompt = NONE if is_bare else prompt_of(route)
+            yield families.REQUESTS, (tenant, policy, rule, route.name, route.model, prompt, outcome)
 
 
 def _of_money(tenant: str, service: Service, source: str) -> Iterator[tuple[Family, Labels]]:
     policy = service.policy.name
-    for _, decided in _decided(service):
+    for _, decided, is_bare in _decided(service):
         for route, role in _booked(decided):
+            prompt = NONE if is_bare else prompt_of(route)
             for kind in KINDS:
-                labels = (tenant, policy, route.name, route.model, prompt_of(route), role, kind, source)
+                labels = (tenant, policy, route.name, route.model, prompt, role, kind, source)
                 yield families.TOKENS, labels
                 yield families.COST, labels
             if service.baseline is None or (source == "upstream" and route.name != service.baseline.name):
@@ -106,7 +108,7 @@ def _of_policy(service: Service) -> Iterator[tuple[Family, Labels]]:
     if service.policy.known_prompts is not None:
         for result in families.CALLER_PROMPT:
             yield families.CALLER_PROMPTS, (policy, result)
-    for _, decided in _decided(service):
+    for _, decided, _ in _decided(service):
         causes: dict[str, frozenset[str]] = {}
         order = list(_flat(decided, causes))
         for origin, to in combinations(order, 2):
@@ -116,7 +118,7 @@ def _of_policy(service: Service) -> Iterator[tuple[Family, Labels]]:
 
 def _of_latency(service: Service) -> Iterator[tuple[Family, Labels]]:
     policy = service.policy.name
-    for rule, decided in _decided(service):
+    for rule, decided, _ in _decided(service):
         for route, _ in _takers(decided):
             labels = (policy, rule, route.name, route.model)
             yield families.FIRST_TOKEN, labels
@@ -136,17 +138,15 @@ def _rule_names(policy: Policy) -> Iterator[str]:
         yield policy.near.rule
 
 
-def _decided(service: Service) -> Iterator[tuple[str, Route]]:
-    """The rules, and the routes that each can choose."""
+def _decided(service: Service) -> Iterator[tuple[str, Route, bool]]:
+    """The rules, the routes that each can choose, and whether those and their fallbacks add no prompt there."""
     policy = service.policy
-    decisions = [
-        decision
-        for rule in _rules(policy)
-        for decision in ([arm.decision for arm in rule.then.arms] if isinstance(rule.then, Split) else [rule.then])
-    ]
-    for decision in [*decisions, policy.near]:
-        if decision is not None and decision.route in service.routes:
-            yield decision.rule, service.routes[decision.route]
+    for rule in _rules(policy):
+        for decision in [arm.decision for arm in rule.then.arms] if isinstance(rule.then, Split) else [rule.then]:
+            if decision.route in service.routes:
+                yield decision.rule, service.routes[decision.route], False
+    if policy.near is not None and policy.near.route in service.routes:
+        yield policy.near.rule, service.routes[policy.near.route], True
 
 
 def _takers(decided: Route) -> Iterator[tuple[Route, str]]:
@@ -173,5 +173,5 @@ def _flat(route: Route, causes: dict[str, frozenset[str]]) -> Iterator[Route]:
 
 
 def _routes(service: Service) -> Iterator[Route]:
-    for route in chain(service.routes.values(), (decided for _, decided in _decided(service))):
+    for route in chain(service.routes.values(), (decided for _, decided, _ in _decided(service))):
         yield from _flat(route, {})

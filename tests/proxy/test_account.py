@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,6 +127,36 @@ def test_where_the_baseline_answered_it_cost_what_it_cost_else_an_estimate(accou
     account.close_baseline(answered(account, "strong", USAGE), Learned())
     assert account.baseline.source == "upstream"
     assert account.baseline.cost == account.attempts[-1].cost.total
+
+
+def test_a_forwarding_baseline_costs_what_the_asked_model_does(account: Account, snapshot: Snapshot) -> None:
+    """Whether it answered itself or another did; its price is the shipped one of the asked name."""
+    service = snapshot.services["*"]
+    route = service.routes[service.policy.default.then.route]  # type: ignore[union-attr]
+    account.service, account.asked = replace(service, baseline=route), "gpt-4o"
+    model = snapshot.models[route.model].asking("gpt-4o")
+    assert snapshot.models[route.model].price is None
+    opened = account.open_trial(route, "primary", model, model.endpoints[0])
+    opened.billable, opened.usage, opened.status, opened.characters = True, USAGE, 200, 300
+    booked = account.close_trial(opened, "ok", Learned())
+    account.close_baseline(opened, Learned())
+    assert (account.baseline.source, account.baseline.cost) == ("upstream", booked.cost.total)
+    assert booked.cost.total > 0
+    other = replace(opened.route, name="other")
+    opened.route = other
+    account.close_baseline(opened, Learned())
+    assert account.baseline.source == "estimated"
+
+
+@pytest.mark.parametrize(("near", "prompt"), [("none", "support@2"), ("near", "none")])
+def test_what_was_decided_but_never_called_is_named(account: Account, near: str, prompt: str) -> None:
+    account.caller_prompt = near
+    account.decision = Decision("support", "gold", "strong")
+    account.finish("upstream_error", 429, "upstream_rate_limited")
+    settled = account.settle()
+    assert (settled.served_by, settled.served_model, settled.served_prompt) == ("strong", "strong", prompt)
+    account.decision = None
+    assert account.settle().served_by == "none"
 
 
 def test_a_policy_without_a_baseline_compares_with_nothing(account: Account, snapshot: Snapshot) -> None:

@@ -20,6 +20,7 @@ def relay(route: Route) -> Relay:
 async def test_each_relay_is_answered_and_a_note_is_not_waited_for() -> None:
     told: list[Relayed | None] = []
     relayed: list[str] = []
+    noted: list[FellBack] = []
 
     def story() -> Story:
         told.append((yield relay(TUNED)))
@@ -30,15 +31,17 @@ async def test_each_relay_is_answered_and_a_note_is_not_waited_for() -> None:
         relayed.append(effect.route.name)
         return Relayed(failure="timeout" if effect.route is TUNED else None)
 
-    await drive(story(), perform)
+    await drive(story(), perform, noted.append)
     assert relayed == ["tuned", "strong"]
     assert told == [Relayed("timeout"), None, Relayed()]
+    assert noted == [FellBack("tuned", "strong", "timeout")]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a defect"), asyncio.CancelledError()])
 async def test_the_story_is_closed_when_an_effect_does_not_come_back(error: BaseException) -> None:
     """A caller who leaves cancels the effect; what a story cleans up in its `finally` is cleaned up."""
     closed: list[bool] = []
+    noted: list[FellBack] = []
 
     def story() -> Story:
         try:
@@ -50,11 +53,13 @@ async def test_the_story_is_closed_when_an_effect_does_not_come_back(error: Base
         raise error
 
     with pytest.raises(type(error)):
-        await drive(story(), perform)
+        await drive(story(), perform, noted.append)
     assert closed == [True]
 
 
 async def test_a_storys_own_error_comes_out() -> None:
+    noted: list[FellBack] = []
+
     def story() -> Story:
         raise ValueError("cannot be rendered")
         yield relay(STRONG)
@@ -63,4 +68,4 @@ async def test_a_storys_own_error_comes_out() -> None:
         raise AssertionError("nothing was asked for")
 
     with pytest.raises(ValueError, match="cannot be rendered"):
-        await drive(story(), perform)
+        await drive(story(), perform, noted.append)

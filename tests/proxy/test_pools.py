@@ -170,6 +170,10 @@ def test_if_all_ask_for_a_pause_the_caller_gets_the_smallest(proxy: Proxy, three
     assert sum(len(standin.journal) for standin in three.values()) == 3
     helped = ask(proxy, model="helped")
     assert helped.headers["x-pointsman-served-by"] == "other", "another model takes over"
+    fell = {"policy": "helped", "from": "m", "to": "other", "reason": "rate_limited"}
+    assert proxy.metric("pointsman_fallbacks_total", **fell) == 1, "although m was not called"
+    refused = {"policy": "p", "route": "m", "model": "m", "outcome": "upstream_error"}
+    assert proxy.metric("pointsman_requests_total", **refused) == 2, "also the one that called nobody"
 
 
 def test_if_all_fail_the_load_grows_by_a_fifth_at_most(proxy: Proxy, three: Three) -> None:

@@ -616,6 +616,38 @@ async def test_a_promise_to_keep_a_connection_ends_when_time_is_up(rig: Rig) -> 
     assert wire.closed
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_defect_costs_the_caller_neither_an_answer_nor_the_id(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    """Before any content: a 500; after it, the last event. The books and the log have the same id."""
+
+    async def fall(self: Model, deadline: float) -> bytes:
+        if stream and self._parts:
+            self._parts = []
+            return b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(Model, "read", fall)
+    monkeypatch.setattr(Model, "headers", {b"content-type": b"text/event-stream"})
+    protocol, wire = rig.connect()
+    with structlog.testing.capture_logs() as logs:
+        protocol.data_received(post(json.dumps({**BODY, "stream": stream}).encode()))
+        await rig.quiet()
+    (settled,) = rig.settled
+    (line,) = [line for line in logs if line["event"] == "defect"]
+    assert (settled.outcome, settled.error) == ("upstream_error", "internal_error")
+    assert line["id"] == settled.id
+    assert b"x-request-id: " + settled.id.encode() in wire.out
+    assert b'"code":"internal_error"' in wire.out
+    if stream:
+        assert b'"content":"hi"' in wire.out
+        assert wire.out.endswith(b"\n\n\r\n0\r\n\r\n")
+        assert b"[DONE]" not in wire.out
+    else:
+        assert [status for status, _ in answers(wire.out)] == [500]
+
+
 class Purse:
     """A ledger that lends a few times, and notes what comes back."""
 

@@ -25,7 +25,7 @@ upstreams:
 models:
   tuned: {at: tuned, price: {input: 0.1, output: 0.4}}
 policies:
-  p: {default: {model: tuned}}
+  p: {baseline: tuned, routes: {tuned: {model: tuned}}, default: tuned}
 """
 
 ONE = pytest.mark.parametrize("start", [1], indirect=True)  # where several add nothing
@@ -125,6 +125,7 @@ async def test_past_the_limit_streams_end_with_a_word(start: Start) -> None:
         lines = proxy.requests(10)
         assert {(line["outcome"], line["error"]) for line in lines} == {("cancelled", "server_shutting_down")}
         assert all(line["tokens"]["output"] > 0 for line in lines), "what was used is booked"
+        assert all(line["baseline_usd"] > 0 for line in lines), "and what it would have cost"
 
 
 @TWO

@@ -52,6 +52,25 @@ def test_a_prompt_too_short_for_the_vendors_cache_never_hits(characters: int, ca
     assert found.usage.cached_input == cached
 
 
+def test_a_server_of_ones_own_caches_short_prompts_too() -> None:
+    """What a model reports counts whatever its vendor's rules are."""
+    learned = Learned()
+    learned.observe("strong", 400, 400, Usage(input=25, cached_input=75, output=100))
+    given = {**LONG, "prompt_chars": 400, "static_chars": 400, "rate": 100.0}
+    found = estimated(learned, "strong", STRONG, **given)
+    assert found.usage is not None
+    assert (found.usage.input, found.usage.cached_input) == (25, 75)
+
+
+def test_workers_share_a_policys_requests() -> None:
+    alone, one_of_four = Learned(), Learned()
+    one_of_four.workers = 4
+    for learned in (alone, one_of_four):
+        for second in range(100):
+            learned.arrived("support", float(second))
+    assert one_of_four.arrived("support", 100.0) == 4 * alone.arrived("support", 100.0)
+
+
 def test_a_cancelled_request_costs_what_was_delivered() -> None:
     """Nothing delivered: the prompt alone, and no reasoning."""
     learned = Learned()

@@ -9,6 +9,7 @@ import pytest
 from proxy.meter.metrics import LIMIT, Meters
 from proxy.meter.usage import Usage
 from routes import failure
+from routes.effects import FellBack
 from routes.route import Fallback, Route
 from tests.proxy.meter.samples import attempt, service, settled, snapshot
 
@@ -81,8 +82,11 @@ def test_a_request_that_was_foreseen_makes_no_new_series(meters: Meters) -> None
         settled(
             attempt(result=failure.TIMEOUT, usage=Usage(), source="none"),
             attempt(route="strong", model="strong", prompt="support@3", role="fallback", source="estimated"),
+            fallbacks=(FellBack("tuned", "strong", "timeout"),),
         )
     )
+    near = attempt(route="strong", model="strong")
+    meters.settled(settled(near, rule="caller-prompt-near", caller_prompt="near", stream=False))
     assert count(meters) == before
 
 
@@ -90,7 +94,7 @@ def test_attempts_are_booked_under_their_own_route(meters: Meters) -> None:
     """A cut answer costs its estimate under the route that was cut; the request counts for the one that answered."""
     cut = attempt(result=failure.TIMEOUT, source="estimated", usage=Usage(input=80, output=3))
     answer = attempt(route="strong", model="strong", prompt="support@3", role="fallback", usage=Usage(200, output=10))
-    meters.settled(settled(cut, answer))
+    meters.settled(settled(cut, answer, fallbacks=(FellBack("tuned", "strong", "timeout"),)))
     tokens = "pointsman_tokens_total"
     assert read(meters, tokens, route="tuned", role="primary", source="estimated") == 83
     assert read(meters, tokens, route="strong", role="fallback", source="upstream", prompt="support@3") == 210
@@ -166,6 +170,24 @@ def test_names_that_config_does_not_know_never_become_labels(meters: Meters) -> 
     assert read(meters, "pointsman_requests_total", model="other") == 51
 
 
+def test_a_fallback_counts_although_nobody_could_be_called(meters: Meters) -> None:
+    """All endpoints of the first route's model were resting."""
+    answer = attempt(route="strong", model="strong", prompt="support@3", role="fallback")
+    meters.settled(settled(answer, fallbacks=(FellBack("tuned", "strong", "timeout"),)))
+    assert read(meters, "pointsman_fallbacks_total", reason="timeout") == 1
+
+
+def test_a_hedge_is_no_retry(meters: Meters) -> None:
+    """It runs beside a call, whichever of them ends first; what comes after both is one."""
+    failed = attempt(result=failure.CONNECT, usage=Usage(), source="none")
+    hedge = attempt(role="hedge", result=failure.UPSTREAM_5XX, usage=Usage(), source="none")
+    meters.settled(settled(failed, attempt(role="hedge")))
+    assert read(meters, "pointsman_retries_total") == 0
+    meters.settled(settled(failed, hedge, attempt()))
+    assert read(meters, "pointsman_retries_total", reason="connect") == 1
+    assert read(meters, "pointsman_retries_total") == 1
+
+
 def test_requests_in_flight_go_up_and_down(meters: Meters) -> None:
     meters.begin("support")
     meters.begin("support")
@@ -178,7 +200,7 @@ def test_what_config_reaches_is_there_before_the_first_request(meters: Meters) -
     requests = {tuple(labels) for labels, _ in series(meters, "pointsman_requests_total")}
     assert ("search", "support", "gold0", "strong", "strong", "support@3", "ok") in requests
     assert ("search", "support", "default", "tuned", "lora", "none", "upstream_error") in requests
-    assert ("search", "support", "caller-prompt-near", "strong", "strong", "support@3", "cancelled") in requests
+    assert ("search", "support", "caller-prompt-near", "strong", "strong", "none", "cancelled") in requests
     assert ("search", "none", "none", "none", "none", "none", "rejected") in requests
     assert not [labels for labels in requests if labels[2] == "gold0" and labels[3] == "tuned"]
     assert read(meters, "pointsman_split_share", policy="support", rule="default", route="tuned") == 0.25
