@@ -19,7 +19,7 @@ from proxy.runtime import Endpoint, Model, Service, Snapshot
 from proxy.settled import Attempt, Settled
 from proxy.upstreams.balance import Turn
 from routes.effects import FellBack
-from routes.prompt import Prompt
+from routes.prompt import Prompt, RenderError
 from routes.route import Route
 
 NO_VARIABLES: Final[Mapping[str, Any]] = {}
@@ -177,12 +177,17 @@ class Account:
         if model.forwards:
             model = model.asking(self.asked)
         prompt = self.prompt_of(route)
+        try:
+            characters = self.characters(route)
+            beginning = prompt.beginning(self.variables) if prompt is not None else 0
+        except RenderError:  # of a prompt that nobody was sent: it must not cost the caller the answer
+            return
         self.baseline = estimated(
             learned,
             model.name,
             model.price,
-            prompt_chars=self.characters(route),
-            static_chars=prompt.beginning(self.variables) if prompt is not None else 0,
+            prompt_chars=characters,
+            static_chars=beginning,
             output_chars=trial.characters,
             rate=self.rate,
             ttl=model.cache_ttl,

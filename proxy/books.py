@@ -49,7 +49,11 @@ class Books:
             self._timer = None
         finished, self._open = self._open, []
         for account, lease in finished:
-            settled = account.settle()
+            try:
+                settled = account.settle()
+            except Exception as error:  # one request's defect must not cost those behind it their records
+                log.error("defect: a request was not settled", id=account.id, exc_info=error)
+                continue
             if lease is not None:
                 lease.settle(settled)
             for sink in self._sinks:

@@ -74,7 +74,7 @@ class Chat:
         lease: Lease | None = None
         relaying: Relaying | None = None
         begun: str | None = None  # the policy in whose gauge this request counts
-        outcome, error = "rejected", None
+        outcome, error, status = "rejected", None, 0
         try:
             ask, facts, service = await self._read(exchange, snapshot, account)
             begun = service.policy.name
@@ -101,12 +101,15 @@ class Chat:
             outcome, error = self._leave(exchange, account, relaying)
         except Exception as defect:  # of ours: it must cost the caller neither an answer nor the id to ask us with
             log.error("defect", id=account.id, error=type(defect).__name__, exc_info=defect)
-            outcome, error = "upstream_error", InternalError.code
-            self._fail(exchange, account, InternalError(), relaying.stream if relaying is not None else None)
+            if relaying is not None and relaying.served:
+                outcome = "ok"  # the caller has had all of it
+            else:
+                outcome, error, status = "upstream_error", InternalError.code, InternalError.status
+                self._fail(exchange, account, InternalError(), relaying.stream if relaying is not None else None)
         finally:
             if begun is not None:
                 self.meters.end(begun)
-            account.finish(outcome, 499 if exchange.disconnected else exchange.status, error)
+            account.finish(outcome, 499 if exchange.disconnected else exchange.status or status, error)
             if relaying is None or relaying.orphan is None:
                 self.books.enter(account, lease)
             else:

@@ -53,7 +53,7 @@ class Settled:
     route: str  # decided
     arm: str | None
     propensity: float
-    served_by: str  # the route that answered, else the last tried
+    served_by: str  # the route that answered, else the last tried, else decided on
     served_model: str
     served_prompt: str
     attempts: tuple[Attempt, ...]
@@ -71,7 +71,7 @@ class Settled:
     baseline_cost: int | None  # what the baseline would have cost; None where there is none
     baseline_uncached: int | None  # the same without prompt cache hits: the naive figure, shown beside the honest one
     baseline_source: str  # `upstream` (the baseline answered), `estimated`, `none`
-    fallbacks: tuple[FellBack, ...] = ()  # also of a route whose model could not be called: that is no attempt
+    fallbacks: tuple[FellBack, ...]  # also of a route whose model could not be called: that is no attempt
 
 
 Sink = Callable[[Settled], None]

@@ -300,19 +300,24 @@ def _message(role: str, template: Template) -> Message:
 
 
 def _left_out(template: Template, variables: Mapping[str, Variable]) -> str | None:
-    """A variable that a caller need not give, but without which the text cannot be rendered."""
+    """A variable that a caller need not give, but without which the text cannot be rendered: by a try, with texts."""
     given = {name: v.default if v.has_default else "x" for name, v in variables.items()}
-    for name in template.names:
-        if name in variables and not variables[name].required and not variables[name].has_default:
-            try:
-                template.render(given)
-            except RenderError:
-                return None  # "x" will not do, and says nothing of what will
-            try:
-                template.render({other: value for other, value in given.items() if other != name})
-            except RenderError:
-                return name
+    optional = [name for name in template.names if name in given]
+    optional = [name for name in optional if not variables[name].required and not variables[name].has_default]
+    if not optional or not _renders(template, given):  # then texts will not do, and tell nothing
+        return None
+    for name in optional:
+        if not _renders(template, {other: value for other, value in given.items() if other != name}):
+            return name
     return None
+
+
+def _renders(template: Template, values: Mapping[str, Scalar]) -> bool:
+    try:
+        template.render(values)
+    except RenderError:
+        return False
+    return True
 
 
 def _without_last_line_break(text: str) -> str:

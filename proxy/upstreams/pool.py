@@ -93,7 +93,7 @@ class Pool:
                 # Only ever once: what comes next is fresh, and a fresh connection is never stale.
                 retried = True
                 self.stale_retries += 1
-                connection.finish()
+                connection.finish()  # it lets go of the error, whose frames hold it
                 connection.abort()
                 connection = await self._open(call, deadline)
             except BaseException:  # also a cancellation: whatever ends the call, its slot goes back

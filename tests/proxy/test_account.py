@@ -14,6 +14,7 @@ from proxy.meter.baseline import Learned
 from proxy.meter.cost import NO_COST
 from proxy.meter.usage import NO_USAGE, Usage
 from proxy.runtime import Snapshot
+from routes.prompt import Prompt, RenderError
 
 USAGE = {"prompt_tokens": 1000, "completion_tokens": 100, "prompt_tokens_details": {"cached_tokens": 400}}
 
@@ -146,6 +147,20 @@ def test_a_forwarding_baseline_costs_what_the_asked_model_does(account: Account,
     opened.route = other
     account.close_baseline(opened, Learned())
     assert account.baseline.source == "estimated"
+
+
+def test_a_baseline_that_cannot_be_rendered_costs_nobody_the_answer(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its prompt is sent to nobody; a filter may not take what this caller gave."""
+
+    def fail(*_: object) -> int:
+        raise RenderError("a filter needs a number")
+
+    done = answered(account, "tuned", USAGE)
+    monkeypatch.setattr(Prompt, "characters", fail)
+    account.close_baseline(done, Learned())
+    assert (account.baseline.cost, account.baseline.source) == (None, "none")
 
 
 @pytest.mark.parametrize(("near", "prompt"), [("none", "support@2"), ("near", "none")])

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import structlog
 
 from proxy.account import Account
@@ -66,6 +67,19 @@ async def test_a_lease_is_settled_before_the_sinks_are_told() -> None:
     books.enter(account := finished(), lease)
     books.close()
     assert seen == [[account.id]]
+
+
+async def test_a_request_that_cannot_be_settled_costs_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    books = Books([lambda settled: told.append(settled.id)])
+    odd, good = finished(), finished()
+    monkeypatch.setattr(odd, "settle", lambda: 1 / 0)
+    for account in (odd, good):
+        books.enter(account, None)
+    with structlog.testing.capture_logs() as logs:
+        books.close()
+    assert told == [good.id]
+    assert [entry["id"] for entry in logs] == [odd.id]
 
 
 async def test_a_sink_that_fails_costs_the_others_nothing() -> None:

@@ -622,13 +622,14 @@ async def test_a_defect_costs_the_caller_neither_an_answer_nor_the_id(
 ) -> None:
     """Before any content: a 500; after it, the last event. The books and the log have the same id."""
 
-    async def fall(self: Model, deadline: float) -> bytes:
+    async def fall(self: Model, *_: object) -> bytes:
         if stream and self._parts:
             self._parts = []
             return b'data: {"id":"c","model":"m","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(Model, "read", fall)
+    monkeypatch.setattr(Model, "pour", fall, raising=False)
     monkeypatch.setattr(Model, "headers", {b"content-type": b"text/event-stream"})
     protocol, wire = rig.connect()
     with structlog.testing.capture_logs() as logs:
@@ -637,7 +638,7 @@ async def test_a_defect_costs_the_caller_neither_an_answer_nor_the_id(
     (settled,) = rig.settled
     (line,) = [line for line in logs if line["event"] == "defect"]
     assert (settled.outcome, settled.error) == ("upstream_error", "internal_error")
-    assert line["id"] == settled.id
+    assert (line["id"], line["error"]) == (settled.id, "RuntimeError")
     assert b"x-request-id: " + settled.id.encode() in wire.out
     assert b'"code":"internal_error"' in wire.out
     if stream:

@@ -227,12 +227,13 @@ def test_a_file_that_cannot_be_read_is_a_problem(error: Exception, reason: str) 
         ("{{ x }}", True),
         ("{{ x|upper }}", True),
         ("{% if x %}{{ x }}{% endif %}", True),
+        ("{{ n|round }}{{ x }}", False),  # a try with texts tells nothing of numbers
         ("{% if x is defined %}{{ x }}{% endif %}", False),
         ("{{ y }}", False),
     ],
 )
 def test_what_may_be_left_out_must_not_be_missed(text: str, is_told: bool) -> None:
-    variables = {"x": {"required": False}, "y": {"default": "z"}}
+    variables = {"x": {"required": False}, "y": {"default": "z"}, "n": None}
     if not is_told:
         prompt(system(text, **variables))
         return

@@ -83,5 +83,6 @@ def settled(*attempts: Attempt, **changed: Any) -> Settled:
         "stream": True, "caller_prompt": "none", "started": 1000.0, "duration": 1.0, "first_content": 0.25,
         "overhead": 0.0003, "cost": sum(a.cost.total for a in attempts), "baseline_route": "strong",
         "baseline_cost": 410_000_000, "baseline_uncached": 500_000_000, "baseline_source": "estimated",
+        "fallbacks": (),
     }  # fmt: skip
     return Settled(**{**fields, **changed})
