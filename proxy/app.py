@@ -13,6 +13,7 @@ from proxy.handler import Chat
 from proxy.heads import reply_json
 from proxy.life import Life
 from proxy.models import Models
+from proxy.outbox import Outbox
 from proxy.runtime import Holder, Limits
 from proxy.wire.error import reply_error
 
@@ -24,12 +25,13 @@ Endpoint = Callable[[Exchange], Awaitable[None]]
 class App:
     """Answers every exchange. Paths count with and without `/v1`."""
 
-    def __init__(self, holder: Holder, chat: Chat, life: Life) -> None:
+    def __init__(self, holder: Holder, chat: Chat, life: Life, outbox: Outbox | None = None) -> None:
         self.holder = holder
         self.models = Models(holder)
         self.life = life
         self._chat = chat
         self.bodies = Bodies()
+        self.outbox = outbox or Outbox()
         self.table: dict[str, tuple[bytes, Endpoint]] = {
             "/chat/completions": (b"POST", chat),
             "/models": (b"GET", self.models),

@@ -126,27 +126,27 @@ class Exchange:
         if self._begin(status):
             length = b"content-length: %d\r\n" % len(body)
             content = b"" if self.method == b"HEAD" else body
-            self._write(b"".join((status_line(status), headers, self._hop(), length, b"\r\n", content)))
+            self._protocol.send(b"".join((status_line(status), headers, self._hop(), length, b"\r\n", content)))
             self._finish()
 
     def start(self, status: int, headers: bytes) -> None:
         """Begin an answer whose parts are `write`n until `finish`."""
         if self._begin(status):
             framing = b"transfer-encoding: chunked\r\n\r\n" if self.chunked else b"\r\n"
-            self._write(b"".join((status_line(status), headers, self._hop(), framing)))
+            self._protocol.send(b"".join((status_line(status), headers, self._hop(), framing)))
 
     def write(self, data: bytes) -> None:
         if data and not self.complete and not self.disconnected:
-            self._write(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
+            self._protocol.send(b"%x\r\n%b\r\n" % (len(data), data) if self.chunked else data)
 
     def finish(self, data: bytes = b"") -> None:
         """End a started answer, with a last part if there is one."""
         if self.complete or self.disconnected:
             return
         if not self.chunked:
-            self._write(data)
+            self._protocol.send(data)
         else:
-            self._write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
+            self._protocol.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n")
         self._finish()
 
     def keep(self) -> None:
@@ -178,9 +178,6 @@ class Exchange:
     def _hop(self) -> bytes:
         close = b"" if self.keep_alive else b"connection: close\r\n"
         return self._protocol.date + close
-
-    def _write(self, data: bytes) -> None:
-        self._protocol.transport.write(data)
 
     def _finish(self) -> None:
         self.complete = True

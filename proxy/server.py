@@ -23,6 +23,7 @@ from proxy.bodies import FREE, Bodies
 from proxy.errors import BadRequest, HeadersTooLarge, PointsmanError, RequestTimeout, Unavailable
 from proxy.exchange import Exchange, encode
 from proxy.fields import again, check_framing, check_sizes, large_head, unusual, usual
+from proxy.outbox import Outbox
 from proxy.runtime import Limits
 from proxy.wire.error import reply_error
 
@@ -48,6 +49,11 @@ class Application(Interface):
         """Whose bytes all connections share."""
         ...
 
+    @property
+    def outbox(self) -> Outbox:
+        """What all connections write to."""
+        ...
+
     def __call__(self, exchange: Exchange) -> Coroutine[Any, Any, None]: ...
 
 
@@ -62,6 +68,7 @@ class Protocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.app = cast(Application, config.loaded_app)
+        self.outbox = self.app.outbox
         self.loop = _loop or asyncio.get_running_loop()
         self.server_state = server_state
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
@@ -142,7 +149,11 @@ class Protocol(asyncio.Protocol):
 
     def _close_idle(self) -> None:
         if self.current is None and self.reading is None and not self.waiting and not self._in_head:
-            self.transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        self.outbox.flush()
+        self.transport.close()
 
     def cut(self) -> None:
         """The server's time is up: end the request that is being answered, and begin no other."""
@@ -161,7 +172,7 @@ class Protocol(asyncio.Protocol):
         elif self._in_head or self.reading is not None:
             self._refuse(stopping)
         elif not self._is_deaf:  # else it lingers, so that its client can read
-            self.transport.close()
+            self._close()
 
     def refuse_unread(self) -> None:
         """Refuse, for want of memory, what nobody has looked at yet, and let go of what has come of its body."""
@@ -180,6 +191,10 @@ class Protocol(asyncio.Protocol):
         self.keep(task)
         task.cancel()
 
+    def send(self, data: bytes) -> None:
+        """Send a piece of an answer, after those before it."""
+        self.outbox.write(self.transport, data)
+
     def pause_writing(self) -> None:
         self.is_write_paused = True
 
@@ -192,6 +207,7 @@ class Protocol(asyncio.Protocol):
 
     async def drain(self, patience: float = SEND_DEADLINE) -> None:
         """Wait until the client has read enough. One that takes nothing for so long is let go, as if it had left."""
+        self.outbox.flush()
         unsent = self.transport.get_write_buffer_size()
         while self.is_write_paused:
             if self._writable is None or self._writable.done():
@@ -234,6 +250,7 @@ class Protocol(asyncio.Protocol):
 
     def _part(self) -> None:
         """Close; but not to wait for a client that does not read what it was sent."""
+        self.outbox.flush()
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent >= self._unsent > 0:
             self.transport.abort()
@@ -435,7 +452,7 @@ class Protocol(asyncio.Protocol):
         """The application waits for a body that has not all come."""
         if exchange.expects_continue:
             exchange.expects_continue = False
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def answered(self, exchange: Exchange) -> None:
         self.server_state.total_requests += 1
@@ -484,6 +501,7 @@ class Protocol(asyncio.Protocol):
         self._forget()
         if self.transport.is_closing():
             return
+        self.outbox.flush()
         self.transport.write_eof()
         self._unwatch()
         self._watch(LINGER, self._part)

@@ -21,6 +21,7 @@ from proxy.meter.exposition import process
 from proxy.meter.metrics import Meters
 from proxy.meter.outages import Outages
 from proxy.orphans import Orphans
+from proxy.outbox import Outbox
 from proxy.pressure import Pressure, room
 from proxy.runtime import Holder, Snapshot
 from proxy.settled import Settled, Sink
@@ -39,7 +40,8 @@ class Worker:
         self.life = life
         self.meters = Meters(__version__)
         self.holder = Holder(snapshot)
-        self.upstreams = Upstreams()
+        outbox = Outbox()
+        self.upstreams = Upstreams(outbox)
         self.rotations = Rotations(self.upstreams.pending, self._ejected)
         self._tasks = Tasks()
         self._access = access
@@ -48,7 +50,7 @@ class Worker:
         self._learned = Learned()
         means = Means(self.upstreams, self.rotations, self._learned, self._orphans)
         chat = Chat(self.holder, means, self.meters, self._books)
-        self._app = App(self.holder, chat, life)
+        self._app = App(self.holder, chat, life, outbox)
         self._listener = Listener(ours(self._app), sock, self._tasks, room)
         self._pressure = Pressure(self._listener, self._app.bodies, self._app.shed, self.meters.late)
         self._watching: asyncio.Task[None] | None = None

@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from proxy import late
+from proxy.outbox import Outbox
 from proxy.upstreams.base import Failed, Take, connect_failed
 from proxy.upstreams.encoding import Decoder, Undecodable
 from routes import failure
@@ -35,9 +36,10 @@ class Connection(asyncio.BaseProtocol):
     # Attributes of the parser's protocol are looked up once, so `on_body` can be the list's own method.
     on_body: Callable[[bytes], None]
 
-    def __init__(self, name: str, on_idle_loss: Callable[["Connection"], None]) -> None:
+    def __init__(self, name: str, on_idle_loss: Callable[["Connection"], None], outbox: Outbox) -> None:
         self._name = name  # the target's, for messages
         self._on_idle_loss = on_idle_loss
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)  # set before anyone has the connection
         self._source = self._transport  # the one that is paused while nobody reads
@@ -90,7 +92,7 @@ class Connection(asyncio.BaseProtocol):
         self._late = 0
         self._most_unread = UNREAD
         if len(body) <= SLICE:
-            self._transport.write(head + body)
+            self._outbox.write(self._transport, head + body)
         else:
             await self._send_large(head, body, deadline)
         while not self.status:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, cast
 
+from proxy.outbox import Outbox
 from proxy.upstreams.connection import Connection
 
 READ: Final = 16 * 1024  # bytes taken from the socket at a time: so many more there may be
@@ -32,8 +33,8 @@ _room = _Room()
 class Plain(Connection, asyncio.BufferedProtocol):
     """A connection without TLS."""
 
-    def __init__(self, name: str, on_idle_loss: Callable[[Connection], None]) -> None:
-        super().__init__(name, on_idle_loss)
+    def __init__(self, name: str, on_idle_loss: Callable[[Connection], None], outbox: Outbox) -> None:
+        super().__init__(name, on_idle_loss, outbox)
         self._large, self._small = _room.large, _room.small
         self._room = self._small
 

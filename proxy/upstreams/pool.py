@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from proxy import late
+from proxy.outbox import Outbox
 from proxy.upstreams import tls
 from proxy.upstreams.address import Addresses, Origin
 from proxy.upstreams.base import Call, Failed, Take, Target, connect_failed
@@ -54,7 +55,9 @@ class PoolReply:
 class Pool:
     """Connections to one target. A `base.Upstream`; make it in the event loop that uses it."""
 
-    def __init__(self, target: Target, descriptors: Descriptors | None = None) -> None:
+    def __init__(
+        self, target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None
+    ) -> None:
         origin = Origin.parse(target.base_url)
         self._name = target.name
         self._origin = origin
@@ -65,6 +68,7 @@ class Pool:
         self._max = target.max_connections
         self._descriptors = descriptors or Descriptors()
         self._descriptors.add(self)
+        self._outbox = outbox or Outbox()
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []  # the last one used is the next one taken
         self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
@@ -264,10 +268,10 @@ class Pool:
         connection: Plain | Encrypted
         try:
             if self._context is None:
-                connection = Plain(self._name, self._on_idle_loss)
+                connection = Plain(self._name, self._on_idle_loss, self._outbox)
                 await connection.over(sock)
             else:
-                connection = Encrypted(self._name, self._on_idle_loss)
+                connection = Encrypted(self._name, self._on_idle_loss, self._outbox)
                 await connection.over(sock, self._context, self._origin.host)
         except BaseException:  # a cancellation may come when the connection is made already
             connection.abort()

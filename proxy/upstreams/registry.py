@@ -2,22 +2,23 @@
 
 from collections.abc import Callable, Collection
 
+from proxy.outbox import Outbox
 from proxy.upstreams.base import Target, Upstream
 from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.pool import Pool
 
 
-def _pool(target: Target, descriptors: Descriptors | None = None) -> Upstream:
-    return Pool(target, descriptors)
+def _pool(target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None) -> Upstream:
+    return Pool(target, descriptors, outbox)
 
 
-def _httpx(target: Target, _: Descriptors | None = None) -> Upstream:
+def _httpx(target: Target, *_: object) -> Upstream:
     from proxy.upstreams.httpx_client import HttpxUpstream  # only where config chooses it
 
     return HttpxUpstream(target)
 
 
-def _litellm(target: Target, _: Descriptors | None = None) -> Upstream:
+def _litellm(target: Target, *_: object) -> Upstream:
     from proxy.upstreams.litellm_client import LiteLLMUpstream  # seconds of import
 
     return LiteLLMUpstream(target)
@@ -29,8 +30,9 @@ CLIENTS: dict[str, Callable[..., Upstream]] = {"pool": _pool, "httpx": _httpx, "
 class Upstreams:
     """Make it, and use it, in the worker's event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Outbox | None = None) -> None:
         self.descriptors = Descriptors()
+        self._outbox = outbox or Outbox()
         self._upstreams: dict[Target, Upstream] = {}
         # Hashing a target takes longer than choosing a connection, so a snapshot's own objects are found by identity.
         # The target is kept beside its client: an identity is unique only while the object lives.
@@ -43,7 +45,7 @@ class Upstreams:
             return found[1]
         upstream = self._upstreams.get(target)
         if upstream is None:
-            upstream = self._upstreams[target] = CLIENTS[target.client](target, self.descriptors)
+            upstream = self._upstreams[target] = CLIENTS[target.client](target, self.descriptors, self._outbox)
         self._by_id[id(target)] = (target, upstream)
         return upstream
 

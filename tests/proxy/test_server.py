@@ -166,6 +166,7 @@ class Rig:
         """Wait until nothing runs."""
         while self.state.tasks or any(cast(Any, protocol).current for protocol in self.state.connections):
             await asyncio.sleep(0)
+        self.app.outbox.flush()
         self.books.close()
 
 

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from proxy.outbox import Outbox
 from proxy.upstreams import incoming, tls
 from proxy.upstreams.base import Call, Failed, Target
 from proxy.upstreams.incoming import Encrypted
@@ -308,7 +309,7 @@ async def test_one_that_is_lost_before_we_hear_of_the_handshake(certificates: Ce
         ours.setblocking(False)
         peer, _ = server.accept()
         shaking = asyncio.to_thread(context.wrap_socket, peer, server_side=True)
-        connection = Encrypted("up", lambda _: None)
+        connection = Encrypted("up", lambda _: None, Outbox())
         connection._loop = cast("asyncio.AbstractEventLoop", Slow())
 
         async def hang_up() -> None:
