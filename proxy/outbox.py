@@ -1,8 +1,9 @@
-"""Writes to sockets: at once, but while the event loop is busy a few together, at the end of some requests' work.
+"""Writes to sockets: at once; while the event loop is busy a few together, each after some requests' work.
 
-Whoever writes to a peer that has nothing to do wakes it, and on one machine that takes longer than the write itself. A
-peer that gets its bytes piece by piece, each a request's work apart, falls asleep between them and is woken for each.
-One that gets several in a row is woken once: under full load that saves a tenth of the CPU time of a request.
+Whoever writes to a peer on its own machine that has nothing to do wakes it, which takes longer than the write. A peer
+that gets its bytes one request's work apart falls asleep between them, and is woken for each; one that gets some in a
+row is woken once. At full load that saves a tenth of a request's CPU time (`make bench`). In a loop with little to do
+nothing waits.
 """
 
 import asyncio

@@ -55,9 +55,7 @@ class PoolReply:
 class Pool:
     """Connections to one target. A `base.Upstream`; make it in the event loop that uses it."""
 
-    def __init__(
-        self, target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None
-    ) -> None:
+    def __init__(self, target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None) -> None:
         origin = Origin.parse(target.base_url)
         self._name = target.name
         self._origin = origin

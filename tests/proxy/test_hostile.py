@@ -15,6 +15,7 @@ from proxy import listener, server
 from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
+from proxy.outbox import Outbox
 from proxy.runtime import Limits
 from proxy.tasks import Tasks
 from tests.harness import Proxy
@@ -212,6 +213,7 @@ class Large:
 
     def __init__(self, size: int) -> None:
         self.bodies = Bodies()
+        self.outbox = Outbox()
         self.size = size
         self.answered = 0
         self.dropped = asyncio.Event()

@@ -14,6 +14,7 @@ from proxy import server
 from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import UNSENT, Listener, Open, address_of, bind, is_loopback, ours
+from proxy.outbox import Outbox
 from proxy.runtime import Limits
 from proxy.tasks import Tasks
 
@@ -90,6 +91,7 @@ class Hello:
     bodies = Bodies()
 
     def __init__(self) -> None:
+        self.outbox = Outbox()
         self.begun = 0
         self.may_answer = asyncio.Event()
         self.may_answer.set()

@@ -6,7 +6,6 @@ from typing import Any, cast
 import pytest
 
 from proxy.outbox import BUSY, MOST, SMALL, Outbox
-from tests.proxy.test_server import post
 
 
 class Peer:

@@ -12,6 +12,7 @@ import pytest
 from proxy.bodies import Bodies
 from proxy.exchange import Exchange
 from proxy.listener import Listener, bind, ours
+from proxy.outbox import Outbox
 from proxy.pressure import Level, Pressure, next_level, room_of
 from proxy.runtime import Limits
 from proxy.tasks import Tasks
@@ -23,6 +24,9 @@ GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 class Hello:
     limits = Limits()
     bodies = Bodies()
+
+    def __init__(self) -> None:
+        self.outbox = Outbox()
 
     async def __call__(self, exchange: Exchange) -> None:
         exchange.reply(200, b"", b"hello")

@@ -28,6 +28,8 @@ class Peer:
             return None
 
     async def write(self, data: bytes) -> None:
+        if self.writer.is_closing():  # uvloop raises RuntimeError for what the client has reset
+            raise ConnectionResetError
         self.writer.write(data)
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
