@@ -445,8 +445,7 @@ class Protocol(asyncio.Protocol):
 
     def _run(self, exchange: Exchange) -> None:
         self.current = exchange
-        task = self.loop.create_task(self.app(exchange))
-        exchange.task = task
+        exchange.task = asyncio.Task(self.app(exchange), loop=self.loop, name="request")  # to number each takes longer
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""

@@ -52,6 +52,27 @@ class Ratios:
         self.output_tokens += usage.output
         self.reasoning_tokens += usage.reasoning
 
+    def prompt(self, characters: int) -> int:
+        """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
+        return tokens(characters, self.prompt_tokens, self.prompt_chars)
+
+    def output(self, characters: int) -> int:
+        """Visible output tokens of so many characters, likewise."""
+        return tokens(characters, self.output_tokens, self.output_chars)
+
+    @property
+    def reasoning(self) -> int:
+        """Reasoning tokens of an answer, in the mean; 0 before any was seen."""
+        return round(self.reasoning_tokens / self.answers) if self.reasoning_tokens else 0
+
+    @property
+    def cached_share(self) -> float:
+        """The share of prompt tokens that the model reported as cached."""
+        return min(1.0, self.cached_tokens / self.prompt_tokens) if self.cached_tokens and self.prompt_tokens else 0.0
+
+
+NOTHING_LEARNED = Ratios()
+
 
 @dataclass(slots=True)
 class Rate:
@@ -102,25 +123,9 @@ class Learned:
         rate.arrived(now)
         return before * self.workers
 
-    def prompt_tokens(self, model: str, characters: int) -> int:
-        """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
-        ratios = self._ratios.get(model)
-        return tokens(characters, ratios.prompt_tokens, ratios.prompt_chars) if ratios else tokens(characters)
-
-    def output_tokens(self, model: str, characters: int) -> int:
-        """Visible output tokens of so many characters, likewise."""
-        ratios = self._ratios.get(model)
-        return tokens(characters, ratios.output_tokens, ratios.output_chars) if ratios else tokens(characters)
-
-    def reasoning(self, model: str) -> int:
-        """Reasoning tokens of an answer, in the mean; 0 before any was seen."""
-        ratios = self._ratios.get(model)
-        return round(ratios.reasoning_tokens / ratios.answers) if ratios else 0
-
-    def cached_share(self, model: str) -> float:
-        """The share of prompt tokens that the model reported as cached."""
-        ratios = self._ratios.get(model)
-        return min(1.0, ratios.cached_tokens / ratios.prompt_tokens) if ratios and ratios.prompt_tokens else 0.0
+    def of(self, model: str) -> Ratios:
+        """What this model's answers have shown; not to be changed."""
+        return self._ratios.get(model, NOTHING_LEARNED)
 
 
 @value
@@ -176,11 +181,12 @@ def estimated(
     """
     if price is None:
         return NO_BASELINE
-    prompt = learned.prompt_tokens(model, prompt_chars)
-    static = min(prompt, learned.prompt_tokens(model, static_chars))
+    ratios = learned.of(model)
+    prompt = ratios.prompt(prompt_chars)
+    static = min(prompt, ratios.prompt(static_chars))
     expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
-    cached = min(prompt, round(max(expected, learned.cached_share(model) * prompt)))
-    output = learned.output_tokens(model, output_chars)
-    reasoning = learned.reasoning(model) if output_chars else 0  # nothing delivered: it may not have thought either
+    cached = min(prompt, round(max(expected, ratios.cached_share * prompt)))
+    output = ratios.output(output_chars)
+    reasoning = ratios.reasoning if output_chars else 0  # nothing delivered: it may not have thought either
     usage = Usage(prompt - cached, cached, 0, output, reasoning)
     return Baseline(price.total(usage), price.uncached(usage), "estimated", usage)

@@ -27,7 +27,5 @@ def usage(learned: "Learned", model: str, prompt_chars: int, output_chars: int) 
 
     Nothing is taken as cached, and nothing as reasoning that was not delivered: what is not known is not guessed.
     """
-    return Usage(
-        input=learned.prompt_tokens(model, prompt_chars),
-        output=learned.output_tokens(model, output_chars),
-    )
+    ratios = learned.of(model)
+    return Usage(input=ratios.prompt(prompt_chars), output=ratios.output(output_chars))
