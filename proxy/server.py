@@ -445,7 +445,7 @@ class Protocol(asyncio.Protocol):
 
     def _run(self, exchange: Exchange) -> None:
         self.current = exchange
-        exchange.task = asyncio.Task(self.app(exchange), loop=self.loop, name="request")  # to number each takes longer
+        exchange.task = asyncio.Task(self.app(exchange), loop=self.loop, name="request")  # numbering them takes time
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""
