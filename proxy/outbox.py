@@ -22,19 +22,19 @@ class Outbox:
     was aborted is dropped.
     """
 
-    __slots__ = ("_is_busy", "_waiting", "_writes")
+    __slots__ = ("_waiting", "_writes", "is_busy")
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[asyncio.WriteTransport, bytes]] = deque()
         self._writes = 0  # of this turn
-        self._is_busy = False
+        self.is_busy = False  # this turn's writes wait for each other
 
     def write(self, transport: asyncio.WriteTransport, data: bytes) -> None:
         """Send now, or with the others of this turn."""
         self._writes += 1
         if self._writes == 1:
             asyncio.get_running_loop().call_soon(self._turn)
-        if self._is_busy and len(data) <= SMALL:
+        if self.is_busy and len(data) <= SMALL:
             self._waiting.append((transport, data))
             if len(self._waiting) >= MOST:
                 self.flush()
@@ -53,6 +53,6 @@ class Outbox:
 
     def _turn(self) -> None:
         """The loop has come round: everybody who had something to do has done it."""
-        self._is_busy = self._writes >= BUSY
+        self.is_busy = self._writes >= BUSY
         self._writes = 0
         self.flush()

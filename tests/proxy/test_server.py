@@ -15,7 +15,7 @@ import structlog
 import uvloop
 from uvicorn.server import ServerState
 
-from proxy import server
+from proxy import outbox, server
 from proxy.account import Account
 from proxy.app import App
 from proxy.books import Books
@@ -170,9 +170,14 @@ class Rig:
         self.books.close()
 
 
-@pytest.fixture
-def rig(tmp_path: Path) -> Rig:
-    return Rig(tmp_path)
+@pytest.fixture(params=["calm", "busy"])
+def rig(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
+    """Busy: what is written waits for the loop to come round, or for a `flush`."""
+    rig = Rig(tmp_path)
+    if request.param == "busy":
+        monkeypatch.setattr(outbox, "BUSY", 0)
+        rig.app.outbox.is_busy = True
+    return rig
 
 
 def answers(out: bytes) -> list[tuple[int, bytes]]:
@@ -459,6 +464,14 @@ async def test_draining_ends_when_nothing_is_taken(rig: Rig) -> None:
     await drained
 
 
+async def test_draining_sends_what_waits(rig: Rig) -> None:
+    """Else a reader that takes as much as comes would seem to take nothing."""
+    protocol, wire = rig.connect()
+    protocol.send(b"answer")
+    await protocol.drain()
+    assert wire.out == b"answer"
+
+
 @pytest.mark.usefixtures("hurried")
 async def test_a_slow_reader_is_waited_for(rig: Rig) -> None:
     protocol, wire = rig.connect()
@@ -578,6 +591,16 @@ async def test_a_connection_that_waits_is_closed_when_time_is_up(rig: Rig) -> No
     protocol.data_received(GOOD)
     await rig.quiet()
     protocol.cut()
+    assert wire.closed
+
+
+async def test_an_answer_that_waits_to_be_sent_goes_out_before_the_end(rig: Rig) -> None:
+    protocol, wire = rig.connect()
+    protocol.data_received(GOOD)
+    while protocol.current is not None:
+        await asyncio.sleep(0)
+    protocol.cut()
+    assert [status for status, _ in answers(wire.out)] == [200]
     assert wire.closed
 
 
