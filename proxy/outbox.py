@@ -18,8 +18,8 @@ SMALL: Final = 16 * 1024  # bytes; more is never kept, so that whoever fills a s
 class Outbox:
     """One for all connections of an event loop. What one connection is given to send keeps its order.
 
-    `flush` before a connection is closed, half-closed, or asked what it has not sent yet. What is kept for one that
-    was aborted is dropped.
+    `flush` before a connection is closed or half-closed, where its transport will close by itself (`eof_received`),
+    and before it is asked what it has not sent yet. What waits for one that was aborted is dropped.
     """
 
     __slots__ = ("_waiting", "_writes", "is_busy")

@@ -137,7 +137,11 @@ class Protocol(asyncio.Protocol):
             lost.orphan.add_done_callback(lambda _: self.app.bodies.give_back(lost))
 
     def eof_received(self) -> None:
-        """A client that closes its writing half has gone: no HTTP client does that and still reads."""
+        """A client that closes its writing half has gone: no HTTP client does that and still reads.
+
+        The transport closes now. Who pipelined may have been answered, and is sent that first.
+        """
+        self.outbox.flush()
 
     def shutdown(self) -> None:
         """The server stops: finish what runs, answer what is on its way, and say that it was the last."""

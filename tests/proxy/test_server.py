@@ -594,14 +594,16 @@ async def test_a_connection_that_waits_is_closed_when_time_is_up(rig: Rig) -> No
     assert wire.closed
 
 
-async def test_an_answer_that_waits_to_be_sent_goes_out_before_the_end(rig: Rig) -> None:
+@pytest.mark.parametrize("end", [Protocol.cut, Protocol.eof_received])
+async def test_an_answer_that_waits_to_be_sent_goes_out_before_the_end(
+    rig: Rig, end: Callable[[Protocol], None]
+) -> None:
     protocol, wire = rig.connect()
     protocol.data_received(GOOD)
     while protocol.current is not None:
         await asyncio.sleep(0)
-    protocol.cut()
+    end(protocol)
     assert [status for status, _ in answers(wire.out)] == [200]
-    assert wire.closed
 
 
 @pytest.mark.parametrize("come", [len(GOOD) - len(GOOD_BODY) - 5, len(GOOD) - 5], ids=["of the head", "of the body"])
