@@ -162,8 +162,7 @@ class Facts:
     def prompt_tokens(self) -> float:
         """Characters / 4: the text of the messages (content, tool calls, tool results; no roles, ids, images or
         audio) and the keys and texts of the tools. A number counts as one token, as in a prompt of token ids."""
-        spoken = _spoken(self.turns or ())
-        return (spoken + _measure(self.declared, None) if self.declared else spoken) / 4
+        return (_spoken(self.turns or ()) + _measure(self.declared, None)) / 4
 
     @Once
     def text(self) -> str | None:

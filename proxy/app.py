@@ -25,13 +25,13 @@ Endpoint = Callable[[Exchange], Awaitable[None]]
 class App:
     """Answers every exchange. Paths count with and without `/v1`."""
 
-    def __init__(self, holder: Holder, chat: Chat, life: Life, outbox: Outbox | None = None) -> None:
+    def __init__(self, holder: Holder, chat: Chat, life: Life, outbox: Outbox) -> None:
         self.holder = holder
         self.models = Models(holder)
         self.life = life
         self._chat = chat
         self.bodies = Bodies()
-        self.outbox = outbox or Outbox()
+        self.outbox = outbox
         self.table: dict[str, tuple[bytes, Endpoint]] = {
             "/chat/completions": (b"POST", chat),
             "/models": (b"GET", self.models),

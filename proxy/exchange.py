@@ -1,6 +1,7 @@
 """One HTTP request and the writing of its answer: what the server protocol hands to the application.
 
-Writes are synchronous and buffered by the transport; `drain` waits while the client reads slower than we write.
+Writes are synchronous: what is not sent yet lies in the outbox or the transport. `drain` waits while the client reads
+slower than we write.
 """
 
 import asyncio

@@ -68,7 +68,7 @@ class Protocol(asyncio.Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self.app = cast(Application, config.loaded_app)
-        self.outbox = self.app.outbox
+        self._outbox = self.app.outbox
         self.loop = _loop or asyncio.get_running_loop()
         self.server_state = server_state
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)  # until connection_made
@@ -141,7 +141,7 @@ class Protocol(asyncio.Protocol):
 
         The transport closes now. Who pipelined may have been answered, and is sent that first.
         """
-        self.outbox.flush()
+        self._outbox.flush()
 
     def shutdown(self) -> None:
         """The server stops: finish what runs, answer what is on its way, and say that it was the last."""
@@ -156,7 +156,8 @@ class Protocol(asyncio.Protocol):
             self._close()
 
     def _close(self) -> None:
-        self.outbox.flush()
+        """Close once what waits was handed over: a closing transport takes no more."""
+        self._outbox.flush()
         self.transport.close()
 
     def cut(self) -> None:
@@ -173,9 +174,11 @@ class Protocol(asyncio.Protocol):
             cut.keep_alive = False  # also where it was promised: nobody would read what comes
             cut.task.add_done_callback(ended)
             self._cancel(cut.task)
+        elif self._is_deaf:
+            pass  # it lingers, so that its client can read, and has had its last word
         elif self._in_head or self.reading is not None:
             self._refuse(stopping)
-        elif not self._is_deaf:  # else it lingers, so that its client can read
+        else:
             self._close()
 
     def refuse_unread(self) -> None:
@@ -197,7 +200,7 @@ class Protocol(asyncio.Protocol):
 
     def send(self, data: bytes) -> None:
         """Send a piece of an answer, after those before it."""
-        self.outbox.write(self.transport, data)
+        self._outbox.write(self.transport, data)
 
     def pause_writing(self) -> None:
         self.is_write_paused = True
@@ -211,7 +214,7 @@ class Protocol(asyncio.Protocol):
 
     async def drain(self, patience: float = SEND_DEADLINE) -> None:
         """Wait until the client has read enough. One that takes nothing for so long is let go, as if it had left."""
-        self.outbox.flush()
+        self._outbox.flush()  # else what is unsent could grow while we wait, and a reader seem to take nothing
         unsent = self.transport.get_write_buffer_size()
         while self.is_write_paused:
             if self._writable is None or self._writable.done():
@@ -254,7 +257,7 @@ class Protocol(asyncio.Protocol):
 
     def _part(self) -> None:
         """Close; but not to wait for a client that does not read what it was sent."""
-        self.outbox.flush()
+        self._outbox.flush()
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent >= self._unsent > 0:
             self.transport.abort()
@@ -449,7 +452,7 @@ class Protocol(asyncio.Protocol):
 
     def _run(self, exchange: Exchange) -> None:
         self.current = exchange
-        exchange.task = asyncio.Task(self.app(exchange), loop=self.loop, name="request")  # numbering them takes time
+        exchange.task = self.loop.create_task(self.app(exchange))
 
     def want_body(self, exchange: Exchange) -> None:
         """The application waits for a body that has not all come."""
@@ -504,7 +507,7 @@ class Protocol(asyncio.Protocol):
         self._forget()
         if self.transport.is_closing():
             return
-        self.outbox.flush()
+        self._outbox.flush()
         self.transport.write_eof()
         self._unwatch()
         self._watch(LINGER, self._part)

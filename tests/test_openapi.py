@@ -9,6 +9,7 @@ import yaml
 
 from proxy.app import App
 from proxy.life import Life
+from proxy.outbox import Outbox
 from proxy.wire.body import COUNTS, FIELDS, ROLES
 from proxy.wire.bounds import Bounds
 
@@ -18,7 +19,7 @@ NAMES: Final = {str: "string", bool: "boolean", int: "integer", list: "array", d
 
 
 def test_paths() -> None:
-    app = App(cast(Any, None), cast(Any, None), Life())
+    app = App(cast(Any, None), cast(Any, None), Life(), Outbox())
     served = {path: method.decode().lower() for path, (method, _) in app.table.items()}
     assert {path: next(iter(methods)) for path, methods in DOCUMENT["paths"].items()} == {
         **served,

@@ -8,7 +8,7 @@ strong model whose long prompt is always in the vendor's cache is cheaper than i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.meter.estimate import tokens
 from proxy.meter.price import Price
@@ -30,7 +30,7 @@ MEMORY = 4096
 
 @dataclass(slots=True)
 class Ratios:
-    """One model's sums over answers whose usage it reported."""
+    """One model's sums over answers whose usage it reported, and what they let expect."""
 
     answers: int = 0
     prompt_chars: int = 0
@@ -52,26 +52,26 @@ class Ratios:
         self.output_tokens += usage.output
         self.reasoning_tokens += usage.reasoning
 
-    def prompt(self, characters: int) -> int:
+    def expected_prompt(self, characters: int) -> int:
         """Prompt tokens of so many characters, by the model's own ratio, else four characters a token."""
         return tokens(characters, self.prompt_tokens, self.prompt_chars)
 
-    def output(self, characters: int) -> int:
+    def expected_output(self, characters: int) -> int:
         """Visible output tokens of so many characters, likewise."""
         return tokens(characters, self.output_tokens, self.output_chars)
 
     @property
-    def reasoning(self) -> int:
+    def mean_reasoning(self) -> int:
         """Reasoning tokens of an answer, in the mean; 0 before any was seen."""
-        return round(self.reasoning_tokens / self.answers) if self.reasoning_tokens else 0
+        return round(self.reasoning_tokens / self.answers) if self.answers else 0
 
     @property
     def cached_share(self) -> float:
         """The share of prompt tokens that the model reported as cached."""
-        return min(1.0, self.cached_tokens / self.prompt_tokens) if self.cached_tokens and self.prompt_tokens else 0.0
+        return min(1.0, self.cached_tokens / self.prompt_tokens) if self.prompt_tokens else 0.0
 
 
-NOTHING_LEARNED = Ratios()
+NOTHING_LEARNED: Final = Ratios()  # one for all models not seen yet: nobody may change it
 
 
 @dataclass(slots=True)
@@ -182,11 +182,11 @@ def estimated(
     if price is None:
         return NO_BASELINE
     ratios = learned.of(model)
-    prompt = ratios.prompt(prompt_chars)
-    static = min(prompt, ratios.prompt(static_chars))
+    prompt = ratios.expected_prompt(prompt_chars)
+    static = min(prompt, ratios.expected_prompt(static_chars))
     expected = -math.expm1(-max(0.0, rate) * ttl) * static if static >= CACHEABLE_FROM else 0.0
     cached = min(prompt, round(max(expected, ratios.cached_share * prompt)))
-    output = ratios.output(output_chars)
-    reasoning = ratios.reasoning if output_chars else 0  # nothing delivered: it may not have thought either
+    output = ratios.expected_output(output_chars)
+    reasoning = ratios.mean_reasoning if output_chars else 0  # nothing delivered: it may not have thought either
     usage = Usage(prompt - cached, cached, 0, output, reasoning)
     return Baseline(price.total(usage), price.uncached(usage), "estimated", usage)

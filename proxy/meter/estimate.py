@@ -28,4 +28,4 @@ def usage(learned: "Learned", model: str, prompt_chars: int, output_chars: int) 
     Nothing is taken as cached, and nothing as reasoning that was not delivered: what is not known is not guessed.
     """
     ratios = learned.of(model)
-    return Usage(input=ratios.prompt(prompt_chars), output=ratios.output(output_chars))
+    return Usage(input=ratios.expected_prompt(prompt_chars), output=ratios.expected_output(output_chars))

@@ -68,7 +68,7 @@ class Connection(asyncio.BaseProtocol):
         self._interim = False  # the head just read is a 1xx
         self._until_close = False  # the body ends with the connection
         self._complete = False
-        self._sent = True  # the whole request is with the transport
+        self._sent = True  # the whole request is with the transport, or waits in the outbox
         self._can_keep = False
         self._error: Exception | None = None
         self._decoder: Decoder | None = None
@@ -281,6 +281,7 @@ class Connection(asyncio.BaseProtocol):
     async def _send_large(self, head: bytes, body: bytes, deadline: float) -> None:
         """Write in slices as the server takes them: a server that answers early (413) is heard."""
         self._sent = False
+        self._outbox.flush()
         self._transport.write(head)
         view = memoryview(body)
         for start in range(0, len(body), SLICE):
@@ -340,7 +341,8 @@ class Connection(asyncio.BaseProtocol):
                 waiter.set_result(False)
 
     def eof_received(self) -> None:
-        """The server sends no more. The transport closes now, but would wait for it to take what is unsent.
+        """The server sends no more. The transport closes now, but would wait for it to take what is unsent. A
+        request that waits in the outbox is dropped with it: the server could not answer it.
 
         Not called by uvloop where TLS ends without its close_notify: there the deadline rules.
         """

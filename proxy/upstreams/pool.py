@@ -55,7 +55,7 @@ class PoolReply:
 class Pool:
     """Connections to one target. A `base.Upstream`; make it in the event loop that uses it."""
 
-    def __init__(self, target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None) -> None:
+    def __init__(self, target: Target, descriptors: Descriptors, outbox: Outbox) -> None:
         origin = Origin.parse(target.base_url)
         self._name = target.name
         self._origin = origin
@@ -64,9 +64,9 @@ class Pool:
         self._addresses = Addresses(origin.host, origin.port)
         self._keep_alive = target.keep_alive
         self._max = target.max_connections
-        self._descriptors = descriptors or Descriptors()
+        self._descriptors = descriptors
         self._descriptors.add(self)
-        self._outbox = outbox or Outbox()
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._idle: list[Connection] = []  # the last one used is the next one taken
         self._waiters: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()

@@ -7,32 +7,30 @@ from proxy.upstreams.base import Target, Upstream
 from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.pool import Pool
 
-
-def _pool(target: Target, descriptors: Descriptors | None = None, outbox: Outbox | None = None) -> Upstream:
-    return Pool(target, descriptors, outbox)
+Make = Callable[[Target, Descriptors, Outbox], Upstream]
 
 
-def _httpx(target: Target, *_: object) -> Upstream:
+def _httpx(target: Target, _: Descriptors, __: Outbox) -> Upstream:
     from proxy.upstreams.httpx_client import HttpxUpstream  # only where config chooses it
 
     return HttpxUpstream(target)
 
 
-def _litellm(target: Target, *_: object) -> Upstream:
+def _litellm(target: Target, _: Descriptors, __: Outbox) -> Upstream:
     from proxy.upstreams.litellm_client import LiteLLMUpstream  # seconds of import
 
     return LiteLLMUpstream(target)
 
 
-CLIENTS: dict[str, Callable[..., Upstream]] = {"pool": _pool, "httpx": _httpx, "litellm": _litellm}
+CLIENTS: dict[str, Make] = {"pool": Pool, "httpx": _httpx, "litellm": _litellm}
 
 
 class Upstreams:
     """Make it, and use it, in the worker's event loop."""
 
-    def __init__(self, outbox: Outbox | None = None) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self.descriptors = Descriptors()
-        self._outbox = outbox or Outbox()
+        self._outbox = outbox
         self._upstreams: dict[Target, Upstream] = {}
         # Hashing a target takes longer than choosing a connection, so a snapshot's own objects are found by identity.
         # The target is kept beside its client: an identity is unique only while the object lives.

@@ -15,7 +15,9 @@ from typing import Any
 
 import uvloop
 
+from proxy.outbox import Outbox
 from proxy.upstreams.base import Call, Target
+from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.pool import Pool
 
 BODY = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 272 + b'"}]}'
@@ -92,7 +94,8 @@ async def measure(work: Callable[[], Awaitable[object]], times: int, at_once: in
 
 async def main(port: int, args: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    pool = Pool(Target("bench", f"http://127.0.0.1:{port}", headers=((b"authorization", b"Bearer sk-bench"),)))
+    target = Target("bench", f"http://127.0.0.1:{port}", headers=((b"authorization", b"Bearer sk-bench"),))
+    pool = Pool(target, Descriptors(), Outbox())
 
     async def exchange(path: bytes) -> None:
         reply = await pool.send(Call(path, BODY), loop.time() + 60)

@@ -209,7 +209,7 @@ async def main():
     for kind in ("pool", "httpx"):
         for key in (right, wrong):
             target = Target("up", url, ((b"authorization", b"Bearer " + key.encode()),), client=kind)
-            client = CLIENTS[kind](target)
+            client = CLIENTS[kind](target, Descriptors(), Outbox())
             body = {{"model": "tuned", "messages": [{{"role": "user", "content": content}}]}}
             end = asyncio.get_running_loop().time() + 10
             reply = await client.send(Call(b"/chat/completions", json.dumps(body).encode()), end)

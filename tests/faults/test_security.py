@@ -113,7 +113,7 @@ def table() -> dict[str, set[str]]:
             return self
 
     nothing: Any = Nothing()
-    routes = {*App(nothing, nothing, nothing).table, "/models/alone"}
+    routes = {*App(nothing, nothing, nothing, nothing).table, "/models/alone"}
     return {f"{prefix}{route}": set() if route in OPEN else {"user"} for route in routes for prefix in ("", "/v1")}
 
 

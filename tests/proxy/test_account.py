@@ -109,7 +109,7 @@ def test_only_plain_usage_of_text_is_learned_from(account: Account) -> None:
         opened = trial(account, "tuned")
         opened.usage, opened.characters = usage, 100
         account.close_trial(opened, "ok", learned)
-        assert (learned.of("tuned").output(100) == 100) is learns
+        assert (learned.of("tuned").expected_output(100) == 100) is learns
 
 
 def test_the_routes_prompt_counts_unless_the_callers_own_is_nearly_known(account: Account) -> None:

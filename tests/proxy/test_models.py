@@ -16,6 +16,7 @@ from proxy.means import Means
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
 from proxy.orphans import Orphans
+from proxy.outbox import Outbox
 from proxy.runtime import Holder, Snapshot
 from proxy.tasks import Tasks
 from proxy.upstreams.balance import Rotations
@@ -28,8 +29,8 @@ SEARCH, NIGHT = "sk-search-0123456789", "sk-night-0123456789"
 async def client(snapshot: Snapshot) -> AsyncIterator[httpx.AsyncClient]:
     """The application on a real listener in this process."""
     tasks, sock, holder = Tasks(), bind("127.0.0.1:0"), Holder(snapshot)
-    chat = Chat(holder, Means(Upstreams(), Rotations(), Learned(), Orphans()), Meters("0"), Books([]))
-    listener = Listener(ours(App(holder, chat, Life())), sock, tasks)
+    chat = Chat(holder, Means(Upstreams(Outbox()), Rotations(), Learned(), Orphans()), Meters("0"), Books([]))
+    listener = Listener(ours(App(holder, chat, Life(), Outbox())), sock, tasks)
     url = f"http://{address_of(sock)}"
     await listener.start()
     async with httpx.AsyncClient(base_url=url, trust_env=False) as made:

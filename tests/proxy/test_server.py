@@ -27,6 +27,7 @@ from proxy.means import Means
 from proxy.meter.baseline import Learned
 from proxy.meter.metrics import Meters
 from proxy.orphans import Orphans
+from proxy.outbox import Outbox
 from proxy.runtime import Holder, Limits
 from proxy.server import Protocol
 from proxy.settled import Settled
@@ -150,7 +151,7 @@ class Rig:
         self.books = Books([self.meters.settled, self.settled.append])
         means = Means(cast(Any, self.model), Rotations(), Learned(), Orphans())
         self.chat = Chat(holder, means, self.meters, self.books)
-        self.app = App(holder, self.chat, Life())
+        self.app = App(holder, self.chat, Life(), Outbox())
         self.state = ServerState()
 
     def protocol(self) -> Protocol:
@@ -618,6 +619,17 @@ async def test_a_request_that_comes_when_time_is_up_is_not_begun(rig: Rig, come:
     assert status == 503
     assert b"server_shutting_down" in wire.out
     assert not rig.model.calls
+
+
+async def test_a_client_that_goes_on_after_a_refusal_does_not_break_the_stop(rig: Rig) -> None:
+    """It was refused, and lingers; of what it has begun to send since nothing is answered any more."""
+    protocol, wire = rig.connect()
+    large = post(b"x" * (600 * 1024))
+    protocol.data_received(large[:-100])
+    protocol.data_received(large[-100:] + b"POST /v1/x HTTP/1.1\r\nhost: x")
+    await rig.quiet()
+    protocol.cut()
+    assert [status for status, _ in answers(wire.out)] == [413]
 
 
 async def test_requests_behind_one_that_is_cut_are_not_begun(rig: Rig) -> None:

@@ -138,8 +138,8 @@ def test_what_a_model_does_now_outweighs_what_it_did() -> None:
         learned.observe("strong", 400, 400, Usage(input=100, output=100))
     for _ in range(MEMORY):
         learned.observe("strong", 400, 400, Usage(input=200, output=100, reasoning=50))
-    assert learned.of("strong").prompt(400) > 170
-    assert learned.of("strong").reasoning > 35
+    assert learned.of("strong").expected_prompt(400) > 170
+    assert learned.of("strong").mean_reasoning > 35
 
 
 sizes = st.integers(0, 10**6)

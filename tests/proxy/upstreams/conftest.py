@@ -11,7 +11,10 @@ import pytest
 import trustme
 import uvloop
 
+from proxy import outbox
+from proxy.outbox import Outbox
 from proxy.upstreams.base import TLS, Call, Reply, Target, Upstream
+from proxy.upstreams.descriptors import Descriptors
 from proxy.upstreams.pool import Pool
 from proxy.upstreams.registry import CLIENTS
 from tests.proxy.upstreams.rawserver import RawServer, Script
@@ -45,14 +48,24 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 @pytest.fixture
-async def connect() -> AsyncIterator[Connect]:
+def is_busy() -> bool:
+    """Whether a request waits until the loop has come round; see `proxy.outbox`."""
+    return False
+
+
+@pytest.fixture
+async def connect(is_busy: bool, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Connect]:
     """Make a client of the given kind for a server; closed at the end."""
     made: list[Upstream] = []
+    box = Outbox()
+    if is_busy:
+        box.is_busy = True
+        monkeypatch.setattr(outbox, "BUSY", 0)
 
     def make(server: RawServer | str, client: str = "pool", **options: Any) -> Upstream:
         url = server if isinstance(server, str) else server.url
         options.setdefault("headers", ((b"authorization", b"Bearer sk-secret-of-test"),))
-        upstream = CLIENTS[client](Target("up", url, client=client, **options))
+        upstream = CLIENTS[client](Target("up", url, client=client, **options), Descriptors(), box)
         made.append(upstream)
         return upstream
 
@@ -119,6 +132,11 @@ async def fetch(upstream: Upstream, body: bytes = b"{}", **options: Any) -> tupl
         return reply.status, await read_all(reply)
     finally:
         reply.close()
+
+
+def pool_to(target: Target) -> Pool:
+    """Our own pool, alone in its loop."""
+    return Pool(target, Descriptors(), Outbox())
 
 
 def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -15,6 +15,11 @@ CALL = Call(b"/chat/completions", b'{"model": "m"}')
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
+@pytest.fixture(params=[False, True], ids=["calm", "busy"])
+def is_busy(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 class TestFraming:
     @pytest.mark.parametrize(
         "gap", [b"", b"HTT", b"\r\n", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nEVIL!", b"\0"]

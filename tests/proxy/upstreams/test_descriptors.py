@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proxy.outbox import Outbox
 from proxy.standins.standin import StandIn
 from proxy.upstreams import descriptors
 from proxy.upstreams.base import Target
@@ -29,7 +30,7 @@ policies: {{first: {{default: {{model: one}}}}, second: {{default: {{model: two}
 
 async def test_idle_connections_of_all_pools_make_room(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = await serve(always(answer(b"one"))), await serve(always(answer(b"two")))
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     first, second = (upstreams.get(Target(name, server.url)) for name, server in (("one", one), ("two", two)))
     await fetch(first)
     most = len(os.listdir("/proc/self/fd"))

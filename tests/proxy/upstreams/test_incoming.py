@@ -15,11 +15,9 @@ from proxy.outbox import Outbox
 from proxy.upstreams import incoming, tls
 from proxy.upstreams.base import Call, Failed, Target
 from proxy.upstreams.incoming import Encrypted
-from proxy.upstreams.pool import Pool
-from tests.proxy.upstreams.conftest import Certificates, Serve, soon, until
+from tests.proxy.upstreams.conftest import Certificates, PoolOf, Serve, pool_to, soon, until
 from tests.proxy.upstreams.rawserver import answer, once
 
-PoolOf = Callable[..., Pool]
 CALL = Call(b"/x", b"{}")
 
 
@@ -69,7 +67,7 @@ async def test_a_server_that_closes_after_its_answer(
     closing: Callable[[bytes], Target], size: int, pause: float
 ) -> None:
     body = BODY * (size // 256)
-    reply = await Pool(closing(body)).send(CALL, soon())
+    reply = await pool_to(closing(body)).send(CALL, soon())
     found = b""
     while data := await reply.read(soon()):
         found += data
@@ -80,7 +78,7 @@ async def test_a_server_that_closes_after_its_answer(
 
 async def test_one_whose_answer_is_poured(closing: Callable[[bytes], Target]) -> None:
     body = BODY * 4000
-    reply = await Pool(closing(body)).send(CALL, soon())
+    reply = await pool_to(closing(body)).send(CALL, soon())
     found: list[bytes] = []
 
     def take(data: bytes) -> float | None:
@@ -121,7 +119,7 @@ async def test_a_server_that_hangs_up_instead_of_an_answer(certificates: Certifi
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             peer.close()
 
-        pool = Pool(Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted))
+        pool = pool_to(Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted))
         for _ in range(20):
             closing = threading.Thread(target=hang_up)
             closing.start()
@@ -201,7 +199,7 @@ async def test_an_answer_that_comes_with_the_handshake_is_nobodys(certificates: 
         server.accept()
         server.shake(then=answer(b"early"))
 
-    pool = Pool(Target("up", server.url, tls=certificates.trusted))
+    pool = pool_to(Target("up", server.url, tls=certificates.trusted))
     async with acting(server, act):
         with pytest.raises(Failed) as caught:
             await pool.send(CALL, soon(3600))
@@ -222,7 +220,7 @@ async def test_what_tls_cannot_read_may_have_been_an_answer(certificates: Certif
 
     async with acting(server, act):
         with pytest.raises(Failed) as caught:
-            await Pool(Target("up", server.url, tls=certificates.trusted)).send(CALL, soon())
+            await pool_to(Target("up", server.url, tls=certificates.trusted)).send(CALL, soon())
     assert caught.value.failure == "bad_answer"
 
 
@@ -240,7 +238,7 @@ async def test_a_server_that_wants_a_certificate_was_not_connected_to(certificat
         running = asyncio.create_task(asyncio.to_thread(act))
         url = f"https://localhost:{server.getsockname()[1]}/v1"
         with pytest.raises(Failed) as caught:
-            await Pool(Target("up", url, tls=certificates.trusted)).send(CALL, soon())
+            await pool_to(Target("up", url, tls=certificates.trusted)).send(CALL, soon())
         await running
     assert caught.value.failure == "connect"
 
@@ -273,7 +271,7 @@ async def test_a_server_that_half_closes_and_reads_no_more_is_not_waited_for(
 
         running = asyncio.create_task(asyncio.to_thread(act))
         scheme = "https://localhost" if encrypted else "http://127.0.0.1"
-        pool = Pool(Target("up", f"{scheme}:{server.getsockname()[1]}/v1", tls=certificates.trusted))
+        pool = pool_to(Target("up", f"{scheme}:{server.getsockname()[1]}/v1", tls=certificates.trusted))
         call = Call(b"/x", bytes(50_000_000))
         async with asyncio.timeout(30):
             if answers:
@@ -327,7 +325,7 @@ async def test_the_pools_limit_counts_for_a_handshake_not_the_loops(
     """Which is a minute; a config may say more. Silence is waited for as long as the pool waits."""
     monkeypatch.setattr(incoming, "HANDSHAKE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        pool = Pool(Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted))
+        pool = pool_to(Target("up", f"https://localhost:{server.getsockname()[1]}/v1", tls=certificates.trusted))
         with pytest.raises(Failed) as caught:  # the loop's limit is what we say it is
             await pool.send(Call(b"/x", b"{}", tls_timeout=20), soon(20))
         assert "in time" not in str(caught.value)

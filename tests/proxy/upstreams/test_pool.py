@@ -18,6 +18,11 @@ CALL = Call(b"/chat/completions", b'{"model": "m"}')
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
+@pytest.fixture(params=[False, True], ids=["calm", "busy"])
+def is_busy(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
 class TestSlots:
     async def test_the_queue_is_first_come_first_served(self, serve: Serve, pool_of: PoolOf) -> None:
         order = []

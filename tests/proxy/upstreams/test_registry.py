@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from proxy.outbox import Outbox
 from proxy.upstreams.base import TLS, Call, Target
 from proxy.upstreams.httpx_client import HttpxUpstream
 from proxy.upstreams.pool import Pool
@@ -13,7 +14,7 @@ from tests.proxy.upstreams.rawserver import always, answer
 
 
 async def test_equal_targets_share_a_client_and_others_do_not() -> None:
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     target = Target("a", "http://a.test", provider={"x": 1})
     one = upstreams.get(target)
     assert isinstance(one, Pool)
@@ -30,7 +31,7 @@ async def test_equal_targets_share_a_client_and_others_do_not() -> None:
 
 async def test_a_reload_keeps_the_connections_of_unchanged_targets(serve: Serve) -> None:
     server = await serve(always(answer(b"ok")))
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     old = Target("a", server.url)
     await fetch(upstreams.get(old))
     new = dataclasses.replace(old)
@@ -42,7 +43,7 @@ async def test_a_reload_keeps_the_connections_of_unchanged_targets(serve: Serve)
 
 async def test_requests_of_the_old_snapshot_finish_on_a_retired_client(serve: Serve) -> None:
     server = await serve(always(answer(b"ok")))
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     old = Target("a", server.url)
     pool = upstreams.get(old)
     reply = await pool.send(Call(b"/x", b""), soon())
@@ -68,18 +69,18 @@ async def test_requests_of_the_old_snapshot_finish_on_a_retired_client(serve: Se
 )
 async def test_what_would_fail_at_the_first_call_is_found_at_load(target: Target) -> None:
     with pytest.raises((ValueError, OSError)):
-        Upstreams().get(target)
+        Upstreams(Outbox()).get(target)
 
 
 async def test_good_targets_pass() -> None:
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     assert upstreams.get(Target("a", "https://a.test/v1", headers=((b"authorization", b"Bearer x"),)))
     await upstreams.close()
 
 
 @pytest.mark.parametrize("url", ["ftp://a", "https://user:pw@a.test"])
 async def test_a_target_that_cannot_be_is_refused_and_not_kept(url: str) -> None:
-    upstreams = Upstreams()
+    upstreams = Upstreams(Outbox())
     with pytest.raises(ValueError, match="URL"):
         upstreams.get(Target("a", url))
     assert not upstreams._upstreams
