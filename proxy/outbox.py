@@ -60,7 +60,7 @@ class Outbox:
         try:
             transport.write(data)
         except Exception as error:  # one connection's defect must not cost the others what waits behind it
-            log.error("defect: an answer was not sent", error=type(error).__name__, exc_info=error)
+            log.error("defect: bytes were not sent", error=type(error).__name__, exc_info=error)
             transport.abort()
 
     def _turn(self) -> None:

@@ -194,8 +194,9 @@ TALKATIVE = """
 import asyncio, json, logging, sys
 import structlog
 from proxy.meter import log
+from proxy.outbox import Outbox
 from proxy.upstreams.base import Call, Target
-from proxy.upstreams.registry import CLIENTS
+from proxy.upstreams.registry import Upstreams
 
 url, wrong, right, content = sys.argv[1:]
 lines = log.configure(json=True, level="debug")
@@ -209,7 +210,7 @@ async def main():
     for kind in ("pool", "httpx"):
         for key in (right, wrong):
             target = Target("up", url, ((b"authorization", b"Bearer " + key.encode()),), client=kind)
-            client = CLIENTS[kind](target, Descriptors(), Outbox())
+            client = Upstreams(Outbox()).get(target)
             body = {{"model": "tuned", "messages": [{{"role": "user", "content": content}}]}}
             end = asyncio.get_running_loop().time() + 10
             reply = await client.send(Call(b"/chat/completions", json.dumps(body).encode()), end)

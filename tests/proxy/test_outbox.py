@@ -111,7 +111,7 @@ async def test_a_write_that_fails_costs_its_own_connection_only(peers: Peers) ->
         await asyncio.sleep(0)
     assert peers.sent == [("two", b"2")]
     assert peers.one.closing
-    assert [line["event"] for line in said] == ["defect: an answer was not sent"]
+    assert [line["event"] for line in said] == ["defect: bytes were not sent"]
 
 
 async def test_who_has_gone_meanwhile_costs_nobody_else_anything(peers: Peers) -> None:
