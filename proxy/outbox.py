@@ -14,8 +14,8 @@ import structlog
 
 log = structlog.get_logger("pointsman")
 
-BUSY: Final = 8  # writes in a turn of the loop; after so many, those of the next turn wait for each other
-MOST: Final = 16  # writes that wait: some eight requests' work, unless a callback takes long
+BUSY: Final = 16  # writes in a turn of the loop; after so many, those of the next turn wait for each other
+MOST: Final = 8  # writes that wait: some four requests' work, unless a callback takes long
 SMALL: Final = 16 * 1024  # bytes; larger pieces go at once. Of a full buffer who writes small ones hears a turn later
 
 
